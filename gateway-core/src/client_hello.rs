@@ -1,6 +1,7 @@
 //! A look into a ClientHello before the TLS library reads it, for a choice that the library cannot make.
-//! In: the first bytes of a connection. Out: whether the client would rather have ChaCha20-Poly1305 than AES. Takes nothing
-//! for granted: what cannot be read has no preference.
+//! In: the first bytes of a connection. Out: whether the client would rather have ChaCha20-Poly1305 than AES. It is a hint:
+//! types and lengths are not checked, which the library does, and a hello in several records is read as if it were in one. What
+//! is wrong in it can only cost its own sender the choice.
 
 use crate::record::HEADER_BYTES;
 
@@ -12,7 +13,7 @@ const CHACHA20_POLY1305_SHA256: u16 = 0x1303;
 /// What is before the session identifier (RFC 8446 sections 4 and 4.1.2): type and length of the message, version, random.
 const BEFORE_SESSION_ID_BYTES: usize = 1 + 3 + 2 + 32;
 
-/// Whether a client names ChaCha20-Poly1305 before both AES suites: so says a client whose CPU has no instructions for AES.
+/// Whether a client names ChaCha20-Poly1305 before both AES suites, as clients do whose CPU has no instructions for AES.
 /// A hello whose suites are not among the `first_bytes` says nothing.
 pub fn prefers_chacha20(first_bytes: &[u8]) -> bool {
     let suites = cipher_suites(first_bytes).unwrap_or_default();

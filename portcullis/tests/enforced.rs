@@ -483,4 +483,9 @@ fn check_shows_every_key_of_the_reference() {
         keys.extend(all.iter().filter(is_value).map(|key| (section, *key)));
     }
     assert_eq!(shown, keys);
+    // The file that it observes names no suites.
+    let text = portcullis(folder.path(), "check --files-only --config next.toml");
+    let by_default = "TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256 \
+                      (in this order; ChaCha20 for a client that names it first)";
+    assert!(text.contains(by_default), "{text}");
 }

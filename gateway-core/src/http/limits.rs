@@ -248,8 +248,8 @@ pub const HEADER_NAME_BYTES_MAX: usize = 64;
 pub const HEADER_VALUE_BYTES_MAX: usize = 8 << 10;
 /// Tenants whose requests a worker counts by name, each about 200 bytes; those beyond are counted together.
 pub const TENANTS_COUNTED_MAX: usize = 500;
-/// Requests that an observed configuration would refuse and that each worker remembers by client, method and path, each about
-/// a kilobyte at most.
+/// Requests that an observed configuration would refuse and that each worker remembers by client, method and path, each two
+/// kilobytes at most.
 pub const DRY_RUN_REQUESTS_MAX: usize = 5_000;
 /// Of the method of such a request, and of its path, in bytes.
 pub const DRY_RUN_REQUEST_BYTES_MAX: usize = 256;

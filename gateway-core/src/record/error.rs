@@ -40,8 +40,8 @@ pub enum OpenError {
     /// Too many records in a row without data.
     #[error("too many records without content")]
     TooManyEmptyRecords,
-    /// A handshake message has a wrong length, or one beyond our bound.
-    #[error("a handshake message of a wrong length")]
+    /// A handshake message has a wrong length, or one beyond our bound, or a part of it has.
+    #[error("a handshake message of a wrong length, or with a part of one")]
     MalformedMessage,
     /// A KeyUpdate has an undefined value.
     #[error("an illegal KeyUpdate")]

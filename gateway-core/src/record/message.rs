@@ -82,6 +82,7 @@ impl Messages {
 
 /// Whether a NewSessionTicket, without type and length, has the form of RFC 8446 section 4.6.1: lifetime and age_add, a nonce, a ticket
 /// of at least one byte, and extensions that fill the rest.
+/// What is in the extensions is not looked at: no ticket is ever used.
 pub fn is_ticket(body: &[u8]) -> bool {
     const LIFETIME_AND_AGE_ADD_BYTES: usize = 8;
     let Some((_, rest)) = body.split_at_checked(LIFETIME_AND_AGE_ADD_BYTES) else {

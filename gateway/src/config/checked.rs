@@ -45,8 +45,8 @@ pub struct Config {
     pub provider: Arc<CryptoProvider>,
     /// Name of the provider as configured: `ring` or `aws-lc-rs`.
     pub provider_name: &'static str,
-    /// Of the suites that a client offers, the first of ours is taken and not the first of its own.
-    pub prefers_own_suites: bool,
+    /// The operator has named the suites: their order holds, whatever a client would rather have.
+    pub suites_are_pinned: bool,
     /// Keys, signatures and chain lengths that clients may come with.
     pub key_policy: Arc<KeyPolicy>,
     /// Tickets to resume with; `None`: every connection authenticates in full.

@@ -220,7 +220,7 @@ fn assemble(raw: RawConfig, diagnostics: &mut Diagnostics<'_>) -> Option<Config>
         workers: workers?,
         provider: provider.provider,
         provider_name: provider.name,
-        prefers_own_suites: provider.prefers_own_suites,
+        suites_are_pinned: provider.suites_are_pinned,
         key_policy: Arc::new(provider.key_policy),
         resumption: provider.resumption,
         admin: admin.checked,

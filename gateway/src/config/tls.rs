@@ -33,8 +33,8 @@ pub struct CheckedTls {
     pub provider: Arc<CryptoProvider>,
     /// `ring` or `aws-lc-rs`.
     pub name: &'static str,
-    /// The suites were given in an order of preference.
-    pub prefers_own_suites: bool,
+    /// The operator has named the suites.
+    pub suites_are_pinned: bool,
     /// What clients may come with.
     pub key_policy: KeyPolicy,
     /// Whether and how clients may resume.
@@ -157,7 +157,7 @@ fn assemble(
     groups: Option<Vec<&'static dyn SupportedKxGroup>>,
 ) -> CheckedTls {
     let (mut provider, name) = library.provider();
-    let prefers_own_suites = suites.is_some();
+    let suites_are_pinned = suites.is_some();
     provider.cipher_suites = suites.unwrap_or_else(|| {
         let all = provider.cipher_suites;
         CIPHER_SUITES
@@ -170,7 +170,7 @@ fn assemble(
         key_policy: KeyPolicy::of(&provider),
         provider: Arc::new(provider),
         name,
-        prefers_own_suites,
+        suites_are_pinned,
         resumption: None,
     }
 }

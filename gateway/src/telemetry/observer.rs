@@ -203,7 +203,8 @@ impl Observer {
         let path = String::from_utf8_lossy(path);
         let method = visible::cut(&method, DRY_RUN_REQUEST_BYTES_MAX);
         let path = visible::cut(&path, DRY_RUN_REQUEST_BYTES_MAX);
-        let request = (format!("{method} {path}"), refusal);
+        // As large as it is and no larger: it is kept.
+        let request = ([&*method, " ", &*path].concat(), refusal);
         let mut refusals = self.counters.dry_run_refusals();
         let is_new = refusals.note_request(listener, peer, request, SystemTime::now());
         drop(refusals);

@@ -32,8 +32,8 @@ pub struct ServerConfigs {
 }
 
 impl ServerConfigs {
-    /// For most clients: our order, the fastest suite first. OpenSSL, Java and rustls name AES-256 first, and the SHA-384 that comes
-    /// with it makes a handshake dearer on both sides.
+    /// For most clients: our order, which by default has the fastest suite first. OpenSSL, Java and rustls name AES-256 first, and
+    /// the SHA-384 that comes with it makes a handshake dearer on both sides.
     pub fn own_order(&self) -> &Arc<ServerConfig> {
         &self.own_order
     }
@@ -82,7 +82,7 @@ pub fn server_configs(
         server.send_tls13_tickets = limits::TICKETS_ISSUED;
     }
     let mut clients_order = server.clone();
-    clients_order.ignore_client_order = config.prefers_own_suites;
+    clients_order.ignore_client_order = config.suites_are_pinned;
     Ok(ServerConfigs {
         own_order: Arc::new(server),
         clients_order: Arc::new(clients_order),

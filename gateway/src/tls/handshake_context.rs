@@ -14,7 +14,7 @@ use gateway_x509::client_certificate::ParsedCertificate;
 
 use super::chain_cache::NewChain;
 use super::peer::ClaimedPeer;
-use super::secrets::HandshakeSecrets;
+use super::secrets::LoggedSecrets;
 
 /// What the callbacks of one connection found. They read `claimed` too: the ticketer seals its lineage into tickets.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ pub(super) struct HandshakeContext {
     /// The backend asked for our certificate.
     pub(super) certificate_requested: bool,
     /// What keys come from.
-    pub(super) secrets: HandshakeSecrets,
+    pub(super) secrets: LoggedSecrets,
 }
 
 thread_local! {
@@ -137,7 +137,7 @@ pub(super) fn certificate_requested() {
 }
 
 /// Notes secrets.
-pub(super) fn note_secrets(note: impl FnOnce(&mut HandshakeSecrets)) {
+pub(super) fn note_secrets(note: impl FnOnce(&mut LoggedSecrets)) {
     CONTEXT.with_borrow_mut(|context| note(&mut context.secrets));
 }
 
@@ -160,7 +160,10 @@ mod tests {
     use gateway_core::lineage::Lineage;
     use gateway_core::revocation::AuthorityId;
 
+    use rustls::KeyLog;
+
     use super::super::peer::Proof;
+    use super::super::secrets::SecretLog;
 
     fn peer() -> ClaimedPeer {
         let now = SystemTime::now();
@@ -202,6 +205,7 @@ mod tests {
         assert!(context.claimed.is_none() && context.refusal.is_none());
         assert!(context.server_name.is_none() && context.presented.is_none());
         assert_eq!((context.tickets_tried, context.tickets_issued), (1, 0));
+        assert!(context.secrets.of_alert().is_none());
     }
 
     #[test]
@@ -213,6 +217,7 @@ mod tests {
             refuse(Failure::Malformed, String::new());
             issue_ticket();
             try_ticket();
+            SecretLog::Server.log("SERVER_TRAFFIC_SECRET_0", &[], &[7; 32]);
         };
         let mut first = HandshakeContext::default();
         with_context(&mut first, note_everything);
@@ -221,6 +226,7 @@ mod tests {
         with_context(&mut first, || {
             assert!(with_claimed(|_| ()).is_some());
             assert_eq!(try_ticket(), 2);
+            assert_eq!(protection(), Protection::Encrypted);
         });
         let panics = catch_unwind(AssertUnwindSafe(|| {
             with_context(&mut first, || {

@@ -51,7 +51,7 @@ impl KeyLog for SecretLog {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
         let secret = || TrafficSecret(Box::new(OkmBlock::new(secret)));
         handshake_context::note_secrets(|secrets| match (self, label) {
-            (SecretLog::Client, CLIENT_HANDSHAKE) => secrets.handshake = Some(secret()),
+            (SecretLog::Client, CLIENT_HANDSHAKE) => secrets.client_handshake = Some(secret()),
             (SecretLog::Client, CLIENT_DATA) | (SecretLog::Server, SERVER_DATA) => {
                 secrets.sent = Some(secret());
             }
@@ -70,23 +70,23 @@ impl KeyLog for SecretLog {
     }
 }
 
-/// The secrets of a handshake, as far as it has come.
+/// What the key log has told of a connection so far.
 #[derive(Debug, Default)]
-pub(super) struct HandshakeSecrets {
+pub(super) struct LoggedSecrets {
     /// Ours as a client, from the ServerHello to our Finished.
-    handshake: Option<TrafficSecret>,
+    client_handshake: Option<TrafficSecret>,
     /// Ours for data.
     sent: Option<TrafficSecret>,
     /// The peer's for data.
     received: Option<TrafficSecret>,
 }
 
-impl HandshakeSecrets {
+impl LoggedSecrets {
     /// What seals our alert, once there are keys. From our Finished on, which goes out with our ServerHello, a server sends under
-    /// its first key for data (RFC 8446 section 2): tickets go out under it too, when the handshake is over. A client sends under
-    /// its key for the handshake, as it does its Certificate to Finished, when the handshake is over.
+    /// its first key for data (RFC 8446 section 2). A client sends under its key for the handshake until its own Finished. Nothing
+    /// has gone out under either as long as the handshake can fail: tickets follow it, and the client's flight ends it.
     pub(super) fn of_alert(&self) -> Option<&TrafficSecret> {
-        self.handshake.as_ref().or(self.sent.as_ref())
+        self.client_handshake.as_ref().or(self.sent.as_ref())
     }
 }
 

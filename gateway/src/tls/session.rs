@@ -112,7 +112,7 @@ impl Session {
                     self.peer_closed = true;
                     return Ok(());
                 }
-                // A backend's: none is ever used.
+                // Tickets of a backend: none is ever used.
                 Stop::Ticket(ticket) if is_ticket(&ticket) => {}
                 Stop::Ticket(_) => return Err(OpenError::MalformedMessage.into()),
                 Stop::KeyUpdate(request) => {

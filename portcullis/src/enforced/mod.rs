@@ -90,7 +90,7 @@ fn process(config: &Config, blocks: &BlockFile, rights: &str) -> Table {
         workers,
         provider: _,
         provider_name: _,
-        prefers_own_suites: _,
+        suites_are_pinned: _,
         key_policy: _,
         resumption: _,
         admin,
@@ -157,9 +157,9 @@ fn tls(config: &Config) -> [(&'static str, String); 7] {
         .collect();
     let groups = config.provider.kx_groups.iter();
     let groups: Vec<_> = groups.map(|group| format!("{:?}", group.name())).collect();
-    let suite_order = match config.prefers_own_suites {
+    let suite_order = match config.suites_are_pinned {
         true => "in this order",
-        false => "the client's order decides",
+        false => "in this order; ChaCha20 for a client that names it first",
     };
     [
         ("TLS", format!("1.3 only, by {}", config.provider_name)),

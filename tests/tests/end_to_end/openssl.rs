@@ -94,7 +94,7 @@ fn pinned_suites_have_their_order_and_others_ours_but_for_a_client_that_puts_cha
     let backend = Backend::start(Behaviour::Echo);
     let [aes_128, aes_256, chacha20] = SUITES;
     let chacha20_first = [chacha20, aes_128, aes_256];
-    // What OpenSSL, Java and rustls offer unless told otherwise.
+    // What OpenSSL offers unless told otherwise.
     let aes_256_first = [aes_256, chacha20, aes_128];
     let pinned =
         "[tls]\ncipher_suites = [\"TLS_AES_256_GCM_SHA384\", \"TLS_CHACHA20_POLY1305_SHA256\"]\n";
