@@ -60,6 +60,8 @@ closed_list! {
         NotAuthentic = "domain";
         /// Sealed with a key that is unknown here, or no longer known.
         UnknownKey = "unknown_key";
+        /// Good, but of a handshake with another cipher suite or server name: the TLS library resumes with neither.
+        Parameters = "parameters";
     }
 }
 

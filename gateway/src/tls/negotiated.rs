@@ -38,6 +38,8 @@ impl Negotiated {
             .negotiated_key_exchange_group()
             .map_or(NamedGroup::Unknown(0), |group| group.name());
         let is_resumed = common.handshake_kind() == Some(HandshakeKind::Resumed);
+        // Of a ticket that was good and resumed nothing, the library does not say why.
+        let unused = (context.tickets_tried > 0).then_some(TicketRefusal::Parameters);
         Negotiated {
             cipher_suite: suite.map_or("unknown", cipher_suite_name),
             group: group_name(group),
@@ -48,7 +50,7 @@ impl Negotiated {
             ignored_protocols: context.ignored_protocols,
             server_name: context.server_name,
             is_resumed,
-            ticket_refusal: context.ticket_refusal.filter(|_| !is_resumed),
+            ticket_refusal: context.ticket_refusal.or(unused).filter(|_| !is_resumed),
             tickets_issued: context.tickets_issued,
         }
     }

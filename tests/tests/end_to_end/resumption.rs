@@ -577,6 +577,31 @@ fn without_a_key_file_neither_a_restart_nor_another_host_takes_a_ticket() {
 }
 
 #[test]
+fn a_ticket_of_another_suite_leads_to_a_full_handshake_that_says_so() {
+    let workspace = Workspace::new();
+    let backend = Backend::start(Behaviour::Echo);
+    let keys = workspace.folder().join("tickets.toml");
+    rotate(&keys, &[]);
+    let start = |first: &str| {
+        let tables =
+            format!("[tls]\ncipher_suites = [{first:?}]\n[tls.resumption]\nkey_file = {keys:?}");
+        let setup = workspace.setup().tables(&tables);
+        setup.route("edge", "", &[backend.address()], "").start()
+    };
+    let client = workspace.client().remembering();
+    let mut before = start("TLS_AES_256_GCM_SHA384");
+    assert_eq!(visit(&client, before.address()), FULL);
+    assert_eq!(visit(&client, before.address()), AGAIN);
+    before.terminate();
+    before.wait();
+    drop(before);
+    let after = start("TLS_AES_128_GCM_SHA256");
+    assert_eq!(visit(&client, after.address()), FULL);
+    assert_ticket_refused(&after, "edge", "parameters");
+    assert_eq!(visit(&client, after.address()), AGAIN);
+}
+
+#[test]
 fn rotation_keeps_old_tickets_and_distrust_keeps_none() {
     let workspace = Workspace::new();
     let backend = Backend::start(Behaviour::Echo);
