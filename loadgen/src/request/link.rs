@@ -398,9 +398,13 @@ pub(crate) async fn send(
     }
     while content.left() > 0 {
         stream.reserve_capacity(PIECE.min(usize::try_from(content.left()).unwrap_or(PIECE)));
-        let capacity = match poll_fn(|context| stream.poll_capacity(context)).await {
-            Some(capacity) => capacity.map_err(broken)?,
-            None => return Err(closed()),
+        let capacity = match stream.capacity() {
+            // Tells of capacity that comes, and never of what is there: a short last piece would wait for ever.
+            0 => match poll_fn(|context| stream.poll_capacity(context)).await {
+                Some(capacity) => capacity.map_err(broken)?,
+                None => return Err(closed()),
+            },
+            known => known,
         };
         let piece = content.take(capacity);
         let is_end = is_last && content.left() == 0;
@@ -439,6 +443,65 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Sends content of so many bytes to a server that gives credit in steps of `step` bytes. Returns how much arrived.
+    async fn sent_in_steps(content_bytes: u64, window: u32, step: usize) -> u64 {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let serving = async {
+            let mut server = h2::server::Builder::new()
+                .initial_window_size(window)
+                .handshake::<_, Bytes>(theirs)
+                .await
+                .unwrap();
+            let (request, _answer) = server.accept().await.unwrap().unwrap();
+            let mut body = request.into_body();
+            let reading = async {
+                let mut arrived = 0;
+                while let Some(piece) = body.data().await {
+                    let mut left = piece.unwrap().len();
+                    arrived += left as u64;
+                    while left > 0 {
+                        let released = left.min(step);
+                        body.flow_control().release_capacity(released).unwrap();
+                        left -= released;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                arrived
+            };
+            tokio::select! {
+                arrived = reading => arrived,
+                _ = async { while server.accept().await.is_some() {} } => 0,
+            }
+        };
+        let sending = async {
+            let (mut requests, connection) = h2::client::handshake(ours).await.unwrap();
+            let driver = tokio::spawn(connection);
+            let request = Request::post("https://test.example/").body(()).unwrap();
+            let (_response, mut stream) = requests.send_request(request, false).unwrap();
+            let mut content = Outgoing::new(Bytes::new(), content_bytes);
+            send(&mut stream, &mut content, true).await.unwrap();
+            let _ = driver.await;
+        };
+        tokio::select! {
+            arrived = serving => arrived,
+            () = sending => 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn content_leaves_to_its_end_whatever_the_steps_in_which_there_is_credit() {
+        for content_bytes in [16_385, 33_008, 65_535] {
+            for window in [1, 100, 16_144, 16_384, 30_000, 65_535] {
+                for step in [1000, 7_919, 16_384, 40_000] {
+                    let sending = sent_in_steps(content_bytes, window, step);
+                    let arrived = timeout(Duration::from_secs(20), sending).await;
+                    let case = format!("{content_bytes} bytes, {window}, {step}");
+                    assert_eq!(arrived.expect(&case), content_bytes, "{case}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn deadlines_differ_and_have_no_more_than_eight_digits() {
