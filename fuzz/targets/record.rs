@@ -7,7 +7,7 @@
 
 use gateway_core::record::{
     Aead, Batch, CONTENT_BYTES_MAX, Forged, HEADER_BYTES, Header, IV_BYTES, OpenError, Opener,
-    Peer, Sealer, Stop, Suite, TAG_BYTES, TrafficKey,
+    Peer, Sealer, Stop, Suite, TAG_BYTES, TrafficKey, is_ticket,
 };
 use libfuzzer_sys::fuzz_target;
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -102,6 +102,10 @@ fn read<A: Aead>(
                 Ok(stop) => {
                     if matches!(stop, Stop::KeyUpdate(_)) {
                         opener.rekey(next_key());
+                    }
+                    if let Stop::Ticket(ticket) = &stop {
+                        // Either answer will do.
+                        is_ticket(ticket);
                     }
                     read.events.push((position, stop));
                 }
