@@ -316,8 +316,8 @@ pub const RING_ENTRIES: [u32; 3] = [4096, 512, 64];
 /// Descriptors that are held back from connections: for as many local requests as the administration endpoint and the control socket
 /// take at once, and as many again for the kernel programs' maps, logs, questions for names, and files that are read.
 pub const DESCRIPTORS_HELD_BACK: u64 = 4 * ADMIN_CONNECTIONS_MAX as u64;
-/// What a worker takes beside its connections: a ring or an epoll with its waker, and its mailbox.
-pub const DESCRIPTORS_PER_WORKER: u64 = 6;
+/// What a worker takes beside its connections: a ring or an epoll with its waker, its mailbox, and what its turns wait for.
+pub const DESCRIPTORS_PER_WORKER: u64 = 7;
 /// What a listener takes on each worker: its socket twice, and a connection that is accepted and waits for a descriptor.
 pub const DESCRIPTORS_PER_LISTENING_SOCKET: u64 = 3;
 /// A gateway that could hold fewer descriptors than this for connections does not start.

@@ -7,7 +7,7 @@
 //! - an `accept` future is never dropped, it is cancelled and its answer taken (`listener`);
 //! - no operation in the ring holds a buffer: bytes are moved by calls that do not wait (`socket`);
 //! - every connection runs inside `catch_panic`: a panic ends one connection and not the worker;
-//! - nothing wakes itself in a loop, and no name is resolved on a worker;
+//! - nothing wakes itself in a loop (`turns`), and no name is resolved on a worker;
 //! - accepted sockets are closed on exec (`socket`).
 #![allow(unsafe_code)]
 
@@ -21,6 +21,7 @@ mod peer;
 mod priority;
 mod runtime;
 mod socket;
+mod turns;
 
 pub use across::Across;
 pub use buffer::{Buffer, BufferPool};
@@ -32,6 +33,7 @@ pub use peer::peer_of;
 pub use priority::lower_priority;
 pub use runtime::{Driver, block_on};
 pub use socket::{Presence, Socket};
+pub use turns::Turns;
 
 /// Runs a test on the best driver and on epoll.
 #[doc(hidden)]

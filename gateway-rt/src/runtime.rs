@@ -156,6 +156,11 @@ fn enter<M: FnOnce(Driver) -> F, F: Future>(driver: Driver, main: M) -> F {
     main(driver)
 }
 
+/// The driver of this thread.
+pub(super) fn driver() -> Driver {
+    DRIVER.get()
+}
+
 /// Makes a descriptor from outside fit for this thread's driver: io_uring wants it blocking, epoll must never block.
 pub(super) fn adopt(descriptor: impl AsFd) -> io::Result<()> {
     let epoll = DRIVER.get() == Driver::Epoll;

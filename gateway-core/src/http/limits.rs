@@ -39,6 +39,12 @@ pub const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Bytes beyond it in frames that a peer makes us send. One that does not read and asks for still more is gone.
 pub const OUTPUT_CONTROL_BYTES_MAX: usize = 16 << 10;
 
+/// Bytes of a client's input that are no content, of one turn: 240 frames of PING, or 450 of DATA that carry a byte each.
+/// Each takes up to 0.5 us.
+pub const TURN_BYTES_MAX: usize = 4 << 10;
+/// What a request costs of a turn beside its bytes: some thirty of the shortest take one, of 10 us each.
+pub const TURN_REQUEST_BYTES: usize = 128;
+
 /// How long a peer may take to acknowledge our SETTINGS.
 pub const SETTINGS_ACK_TIMEOUT: Duration = Duration::from_secs(10);
 

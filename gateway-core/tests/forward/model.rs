@@ -413,6 +413,7 @@ impl Model {
                     assert!(exchange.is_broken, "nobody has reset it");
                     exchange.directions[side].is_ended = true;
                 }
+                Event::Control => {}
                 other => panic!("{other:?} between ends that keep the rules"),
             }
         }

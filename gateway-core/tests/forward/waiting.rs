@@ -11,7 +11,7 @@ use gateway_core::http::h2::Role;
 use gateway_core::http::limits::QUEUED_REQUESTS_MAX;
 use gateway_core::http::message::{AllowedTenants, Field};
 
-use crate::{GRPC, Heard, client, hear, limits, times};
+use crate::{GRPC, Heard, client, hear, limits, receive_all, times};
 
 /// A backend that takes so many requests more; the others wait, in a queue by the last digit of their path.
 struct Room {
@@ -105,10 +105,8 @@ impl Crowd {
         for _ in 0..20 {
             for (key, end) in &mut self.ends {
                 let bytes = end.take_output();
-                let taken = self
-                    .forwarder
-                    .receive(*key, &bytes, &mut self.room, self.now);
-                assert_eq!(taken, bytes.len());
+                let forwarder = (&mut self.forwarder, *key);
+                receive_all(forwarder, &bytes, (&mut self.room, self.now));
             }
             while let Some(key) = self.forwarder.next_ready() {
                 let position = self.ends.iter().position(|(other, _)| *other == key);

@@ -204,6 +204,7 @@ fn verdict_of_ours(mut bytes: &[u8]) -> Ends {
             | Event::Data { .. }
             | Event::Reset { .. }
             | Event::Malformed(_)
+            | Event::Control
             | Event::Goaway { .. } => Nothing,
         };
         if verdict == Nothing {

@@ -197,7 +197,7 @@ impl Model {
                     self.ends[side].send_section(stream, fields(&[(":status", "200")]), false);
                     self.streams[key as usize].is_accepted = true;
                 }
-                Event::Section { .. } => {}
+                Event::Section { .. } | Event::Control => {}
                 Event::Data {
                     key,
                     data,

@@ -205,6 +205,7 @@ impl Peer {
                 } => Told::Data(key, data.to_vec(), end_stream),
                 Event::Reset { key, code, unsent } => Told::Reset(key, code, unsent),
                 Event::Broken { key, violation, .. } => Told::Broken(key, violation),
+                Event::Control => continue,
                 Event::Goaway { last, code } => Told::Goaway(last.number(), code),
                 Event::Failed(violation) => Told::Failed(violation),
                 Event::Malformed(fault) => panic!("{fault:?} is of HTTP/1"),

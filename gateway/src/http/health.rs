@@ -202,7 +202,7 @@ async fn exchange(
                 Event::Data {
                     data, end_stream, ..
                 } => reply.data(data, end_stream),
-                Event::Request { .. } | Event::Goaway { .. } => {}
+                Event::Request { .. } | Event::Goaway { .. } | Event::Control => {}
                 Event::Reset { .. }
                 | Event::Broken { .. }
                 | Event::Failed(_)

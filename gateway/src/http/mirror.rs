@@ -222,7 +222,7 @@ impl MirrorConnection {
                         is_over |= end_stream;
                         http.release(id, count, Instant::now());
                     }
-                    Event::Request { .. } | Event::Goaway { .. } => {}
+                    Event::Request { .. } | Event::Goaway { .. } | Event::Control => {}
                     Event::Reset { .. }
                     | Event::Broken { .. }
                     | Event::Failed(_)

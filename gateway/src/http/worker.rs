@@ -13,6 +13,7 @@ use gateway_core::http::forward::{ConnectionKey, Forwarder, HttpVersion, PeerCon
 use gateway_core::http::limits::{
     CONNECTIONS_LOOK_INTERVAL, HEADER_LIST_BYTES_MAX, LOOK_INTERVAL, RETRY_WAIT,
 };
+use gateway_rt::Turns;
 
 use super::health::keep_checking;
 use super::health_service::HealthService;
@@ -39,6 +40,7 @@ pub struct HttpWorker {
     pub(super) observer: Rc<Observer>,
     pub(super) usage: Arc<UsageTable>,
     pub(super) mirrors: Mirrors,
+    turns: Turns,
     /// What the flusher writes from.
     scratch: RefCell<Vec<u8>>,
     flusher: Cell<Option<Waker>>,
@@ -65,7 +67,7 @@ impl HttpWorker {
         current: Current,
         observer: Rc<Observer>,
         usage: Arc<UsageTable>,
-        random: u64,
+        (turns, random): (Turns, u64),
     ) -> Rc<Self> {
         let worker = Rc::new_cyclic(|own| HttpWorker {
             own: Weak::clone(own),
@@ -77,6 +79,7 @@ impl HttpWorker {
             observer,
             usage,
             mirrors: Mirrors::default(),
+            turns,
             scratch: RefCell::default(),
             flusher: Cell::new(None),
             is_running: Cell::new(false),
@@ -181,15 +184,16 @@ impl HttpWorker {
         link.filter(|link| link.key == key).cloned()
     }
 
-    /// Takes what has come on a connection. What is not welcome yet stays with its link.
-    fn receive(&self, link: &Link, bytes: &[u8], now: Instant) {
+    /// Takes what has come on a connection. Returns how much: what is not welcome yet is kept by its link.
+    fn receive(&self, link: &Link, bytes: &[u8]) -> usize {
+        let now = Instant::now();
         let mut routing = Routing::new(self, now);
         let taken = self
             .forwarder
             .borrow_mut()
             .receive(link.key, bytes, &mut routing, now);
-        link.keep_unread(&bytes[taken..]);
         self.notify();
+        taken
     }
 
     /// Takes the end of what comes on a connection.
@@ -214,7 +218,10 @@ impl HttpWorker {
         link.until_progress(|| self.is_so(link, PeerConnection::wants_input))
             .await;
         match link.has_unread() {
-            true => Ok(()),
+            true => {
+                self.turns.others_first().await;
+                Ok(())
+            }
             false => link.stream.readable().await,
         }
     }
@@ -226,15 +233,18 @@ impl HttpWorker {
         bytes_max: usize,
         came: impl FnOnce(usize),
     ) -> Result<bool, StreamError> {
-        let unread = link.take_unread();
-        if !unread.is_empty() {
-            self.receive(link, &unread, Instant::now());
+        if link.has_unread() {
+            let mut unread = link.take_unread();
+            let taken = self.receive(link, &unread);
+            unread.drain(..taken);
+            link.keep_unread(unread);
             return Ok(true);
         }
         match link.stream.receive(bytes_max)? {
             Some(Received::Bytes(bytes)) => {
                 came(bytes.len());
-                self.receive(link, bytes.filled(), Instant::now());
+                let taken = self.receive(link, bytes.filled());
+                link.keep_unread(bytes.filled()[taken..].to_vec());
                 link.stream.give_back(bytes);
                 Ok(true)
             }

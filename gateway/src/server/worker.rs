@@ -19,7 +19,8 @@ use gateway_core::limits;
 use gateway_core::suppress::Suppressor;
 use gateway_guard::SourceAdmission;
 use gateway_rt::{
-    self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, block_on, catch_panic,
+    self, AcceptStop, Across, BufferPool, Mailbox, MailboxReceiver, Socket, Turns, block_on,
+    catch_panic,
 };
 use local_sync::oneshot;
 use tokio::sync::watch;
@@ -267,7 +268,7 @@ fn open(
         state.current(),
         Rc::clone(&observer),
         Arc::clone(&usage),
-        u64::from_ne_bytes(random),
+        (Turns::new()?, u64::from_ne_bytes(random)),
     );
     let connections = Rc::default();
     let worker = WorkerContext {

@@ -14,6 +14,7 @@ mod refuse;
 mod router;
 mod slots;
 mod time;
+mod turn;
 mod waiting;
 
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use begin::Arrival;
 use exchange::{Exchange, PeerKind};
 use slots::Slots;
+use turn::ClientTurn;
 use waiting::Queues;
 
 pub use connection::{HttpVersion, PeerConnection, PeerFault, PeerLimits};
@@ -239,8 +241,9 @@ impl Forwarder {
         }
     }
 
-    /// Takes bytes that came on a connection. Returns how many. The rest is to be given again, and nothing more read,
-    /// once [`PeerConnection::wants_input`] says so.
+    /// Takes bytes that came on a connection. Returns how many. The rest is to be given again, and nothing more read
+    /// before, once [`PeerConnection::wants_input`] says so. If it says so at once, the client's turn is over: others
+    /// come first.
     #[must_use = "the rest is given again"]
     pub fn receive(
         &mut self,
@@ -250,10 +253,19 @@ impl Forwarder {
         now: Instant,
     ) -> usize {
         let mut rest = input;
-        while let Some(peer) = peer(&mut self.peers, key)
+        let mut turn = ClientTurn::default();
+        // Whether a frame is complete is found behind the last byte of all.
+        while (rest.is_empty() || !turn.is_over())
+            && let Some(peer) = peer(&mut self.peers, key)
             && !peer.connection.is_backed_up()
-            && let Some(event) = peer.connection.receive(&mut rest, &mut self.list, now)
         {
+            let (before, kind) = (rest.len(), peer.kind());
+            let Some(event) = peer.connection.receive(&mut rest, &mut self.list, now) else {
+                break;
+            };
+            if kind == PeerKind::Client {
+                turn.count(before - rest.len(), &event);
+            }
             self.take_event(key, event, router, now);
         }
         self.place_arrived(router, now);
@@ -328,7 +340,7 @@ impl Forwarder {
             Event::Goaway { last, .. } if from == PeerKind::Backend => {
                 self.give_up(key, last, router, now);
             }
-            Event::Goaway { .. } => {}
+            Event::Goaway { .. } | Event::Control => {}
             Event::Failed(violation) => {
                 self.connection_failed(key, PeerFault::Http2(violation), router, now);
             }

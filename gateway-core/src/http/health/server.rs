@@ -100,7 +100,7 @@ impl HealthServer {
                 Event::Reset { key, .. } | Event::Broken { key, .. } => {
                     self.asked.remove(&key);
                 }
-                Event::Goaway { .. } | Event::Failed(_) | Event::Malformed(_) => {}
+                Event::Goaway { .. } | Event::Control | Event::Failed(_) | Event::Malformed(_) => {}
             }
         }
         while self.connection.send_queued().is_some() {}
@@ -277,6 +277,7 @@ mod tests {
                             heard.reply.data(data);
                             heard.messages.push(data.to_vec());
                         }
+                        Event::Control => {}
                         other => panic!("{other:?}"),
                     }
                 }

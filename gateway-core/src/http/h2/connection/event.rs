@@ -49,6 +49,9 @@ pub enum Event<'a> {
         /// As above.
         unsent: usize,
     },
+    /// A frame that is no matter of the owner's has been taken: each is told of, so that the owner can see to others
+    /// between two of them.
+    Control,
     /// The peer takes no new streams, and will not have processed any above `last`: those are still open here.
     Goaway {
         /// The last stream of ours that it may have processed.

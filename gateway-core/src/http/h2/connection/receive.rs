@@ -202,8 +202,8 @@ impl Connection {
                 }
                 event => event?,
             };
-            if event.is_some() {
-                return Ok(event);
+            if event.is_some() || !is_data {
+                return Ok(event.or(Some(Event::Control)));
             }
         }
     }
