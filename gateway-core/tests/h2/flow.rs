@@ -268,3 +268,43 @@ fn a_connection_whose_credit_is_spent_tells_when_the_last_was_given() {
     assert_eq!(peer.send(1, 1, false), 1);
     assert_eq!(peer.connection.credit_spent(), Some(given));
 }
+
+#[test]
+fn pieces_that_follow_each_other_leave_as_one_frame() {
+    let mut peer = open();
+    for _ in 0..10 {
+        assert_eq!(peer.send(1, 3, false), 3);
+    }
+    assert_eq!(peer.hear(), [Answer::Data(1, 30, false)]);
+    // What was taken is out of reach, also if as much has been written since.
+    peer.send(1, 30, false);
+    assert_eq!(peer.hear(), [Answer::Data(1, 30, false)]);
+    // Up to the longest frame, and to an end.
+    peer.send(1, 16_380, false);
+    peer.send(1, 10, true);
+    let frames = [Answer::Data(1, 16_384, false), Answer::Data(1, 6, true)];
+    assert_eq!(peer.hear(), frames);
+    let mut peer = open();
+    peer.send(1, 3, false);
+    peer.send(1, 3, true);
+    assert_eq!(peer.hear(), [Answer::Data(1, 6, true)]);
+}
+
+#[test]
+fn pieces_between_which_something_else_is_said_stay_apart() {
+    let mut peer = open();
+    peer.say(&request(3, END_HEADERS));
+    peer.send(1, 3, false);
+    peer.respond(3, false);
+    peer.send(1, 3, false);
+    peer.send(3, 3, false);
+    peer.send(1, 3, true);
+    let frames = [
+        Answer::Data(1, 3, false),
+        Answer::Headers(3, false),
+        Answer::Data(1, 3, false),
+        Answer::Data(3, 3, false),
+        Answer::Data(1, 3, true),
+    ];
+    assert_eq!(peer.hear(), frames);
+}

@@ -400,6 +400,19 @@ pub fn write_data_header(
     output.extend_from_slice(&header(FrameType::Data, flags, stream, data_bytes));
 }
 
+/// Writes the header of a DATA frame anew that begins at `start`: it carries more than when it was written.
+pub fn rewrite_data_header(
+    output: &mut [u8],
+    start: usize,
+    stream: StreamId,
+    data_bytes: usize,
+    end_stream: bool,
+) {
+    let flags = Flags::END_STREAM.when(end_stream);
+    let written = header(FrameType::Data, flags, stream, data_bytes);
+    output[start..start + HEADER_BYTES].copy_from_slice(&written);
+}
+
 /// Writes a field block as one HEADERS frame and as many CONTINUATION frames (RFC 9113 sections 6.2, 6.10) as it takes
 /// with `payload_bytes_max` bytes in each.
 pub fn write_field_block(

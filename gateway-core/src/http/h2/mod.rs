@@ -17,8 +17,8 @@ pub use error_code::ErrorCode;
 pub use flood::Flood;
 pub use frame::{
     DataPayload, Flags, Frame, FrameHeader, FrameType, HEADER_BYTES, StreamId, Taken,
-    frame_field_block, write_data_header, write_field_block, write_goaway, write_ping,
-    write_rst_stream, write_settings, write_settings_ack, write_window_update,
+    frame_field_block, rewrite_data_header, write_data_header, write_field_block, write_goaway,
+    write_ping, write_rst_stream, write_settings, write_settings_ack, write_window_update,
 };
 pub use settings::{Setting, settings};
 pub use violation::{ErrorScope, Violation};

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 pub use event::{Event, Left};
 
 use receive::Receiver;
+use send::LastData;
 
 use super::flood::{Flood, Floods};
 use super::history::History;
@@ -84,6 +85,8 @@ pub struct Connection {
     /// When the peer has widened it last.
     credit_at: Instant,
     output: Vec<u8>,
+    /// The DATA frame that was written to it last.
+    last_data: Option<LastData>,
     /// How much of the output the peer made us write.
     control_bytes: usize,
     /// Towards a backend.
@@ -152,6 +155,7 @@ impl Connection {
             send_window: SendWindow::new(WINDOW_BYTES),
             credit_at: now,
             output,
+            last_data: None,
             control_bytes: 0,
             encoder: (role == Role::Client).then(Box::default),
             streams: Streams::default(),
@@ -192,6 +196,7 @@ impl Connection {
     /// Takes it, to write it, and leaves an empty buffer to fill instead.
     pub fn swap_output(&mut self, empty: &mut Vec<u8>) {
         self.control_bytes = 0;
+        self.last_data = None;
         empty.clear();
         std::mem::swap(&mut self.output, empty);
     }

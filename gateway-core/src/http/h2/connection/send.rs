@@ -5,12 +5,21 @@ use super::{Connection, Left};
 use crate::http::h2::flood::Flood;
 use crate::http::h2::stream::{Half, Stream};
 use crate::http::h2::{
-    HEADER_BYTES, StreamId, frame_field_block, write_data_header, write_field_block,
+    HEADER_BYTES, StreamId, frame_field_block, rewrite_data_header, write_data_header,
+    write_field_block,
 };
 use crate::http::hpack::encode_without_state;
 use crate::http::limits::FRAME_PAYLOAD_BYTES_MAX;
 use crate::http::message::Field;
 use crate::http::queue::QueueEnd;
+
+/// A DATA frame in the output.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastData {
+    stream: StreamId,
+    start: usize,
+    end: usize,
+}
 
 impl Connection {
     /// Sends a header or trailer section. It waits for content that waits before it. A section for a stream that is
@@ -192,20 +201,54 @@ impl Connection {
         send_window.take(sent);
         self.send_window.take(sent);
         let ends = end_stream && sent == data.len();
-        let mut rest = &data[..sent];
+        let joined = self.join_data(stream, &data[..sent], ends);
+        let mut rest = &data[joined..sent];
         // Nothing but an end is a frame too.
-        let mut is_due = sent > 0 || ends;
+        let mut is_due = !rest.is_empty() || (ends && joined == 0);
         while is_due {
             let (payload, after) = rest.split_at(rest.len().min(FRAME_PAYLOAD_BYTES_MAX));
             rest = after;
             is_due = !rest.is_empty();
+            let start = self.output.len();
             write_data_header(&mut self.output, stream, payload.len(), ends && !is_due);
             self.output.extend_from_slice(payload);
-            // What the peer sends in answer to DATA is no flood.
-            self.floods.forgive(Flood::Ping, 1);
-            self.floods.forgive(Flood::WindowUpdate, 2);
+            self.last_data = Some(LastData {
+                stream,
+                start,
+                end: self.output.len(),
+            });
+            self.forgive_answers();
         }
         sent
+    }
+
+    /// Writes content into the frame before it, if that is of the same stream and has room. Returns how many bytes: small pieces, which
+    /// cost the peer as much as large ones, are passed on as one.
+    fn join_data(&mut self, stream: StreamId, data: &[u8], ends: bool) -> usize {
+        let output_end = self.output.len();
+        let Some(last) = &mut self.last_data else {
+            return 0;
+        };
+        if last.stream != stream || last.end != output_end {
+            return 0;
+        }
+        let before = last.end - last.start - HEADER_BYTES;
+        let joined = data.len().min(FRAME_PAYLOAD_BYTES_MAX - before);
+        if joined == 0 {
+            return 0;
+        }
+        self.output.extend_from_slice(&data[..joined]);
+        last.end += joined;
+        let ends = ends && joined == data.len();
+        rewrite_data_header(&mut self.output, last.start, stream, before + joined, ends);
+        self.forgive_answers();
+        joined
+    }
+
+    /// What the peer sends in answer to DATA is no flood.
+    fn forgive_answers(&mut self) {
+        self.floods.forgive(Flood::Ping, 1);
+        self.floods.forgive(Flood::WindowUpdate, 2);
     }
 
     /// RFC 9113 section 5.1: a stream that both sides have ended is closed.
