@@ -121,10 +121,11 @@ fn others(workspace: &Workspace, gateway: &Gateway) -> Result<load::Report> {
     load::run(command, &workspace.path("others.load.log"))
 }
 
-/// Starts adverse clients, which take the CPU of the other ones only while these leave it to them.
+/// Starts adverse clients, which take the CPU of the other ones only while these leave it to them (`SCHED_IDLE`, sched(7)): with the
+/// lowest priority alone they keep it for a slice of some milliseconds, which is more than what is measured.
 fn adverse(workspace: &Workspace, gateway: &Gateway, kind: &str) -> Result<Process> {
-    let mut command = pinned(Cpu::Client, "nice".as_ref());
-    command.args(["-n", "19"]).arg(&workspace.loadgen);
+    let mut command = pinned(Cpu::Client, "chrt".as_ref());
+    command.args(["--idle", "0"]).arg(&workspace.loadgen);
     command.args(["adverse", kind, "--path", "/stall"]);
     command.args(ADVERSE.split(' '));
     let target = format!("127.0.0.1:{}", gateway.port);
