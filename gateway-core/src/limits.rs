@@ -179,7 +179,7 @@ pub const HANDSHAKE_READS_MAX: usize = 2048;
 pub const HANDSHAKE_READ_BYTES: usize = 4096;
 /// Connections that wait in a listener's accept queue (the kernel bounds it by `net.core.somaxconn` too).
 pub const LISTEN_BACKLOG: i32 = 4096;
-/// How long a start waits for an address that a process was listening on which has just been killed.
+/// How long a start, and a look at one, wait for an address that a process was listening on which has just been killed.
 pub const LISTENER_LINGER_MAX: Duration = Duration::from_secs(1);
 /// Time a refused client gets to read its alert before its socket is closed.
 pub const LINGER_TIMEOUT: Duration = Duration::from_millis(500);

@@ -115,12 +115,26 @@ async fn converse<S, P, R>(
     }
 }
 
-/// Fails where another socket listens already. Sockets that share a port (`SO_REUSEPORT`) would not notice each other, and
-/// each would get a part of the connections.
+/// Waits until no process listens on an address, for as long as one may have been killed just now: the kernel takes a ring apart
+/// after its process has ended, and with it the sockets that it accepted on. Blocks.
 ///
 /// # Errors
 /// `AddrInUse`, and whatever keeps this process from the address.
-pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
+pub fn await_free(address: SocketAddr) -> io::Result<()> {
+    let until = Instant::now() + limits::LISTENER_LINGER_MAX;
+    loop {
+        match ensure_free(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(limits::LISTENER_LINGER_MAX / 50);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Fails where another socket listens already. Sockets that share a port (`SO_REUSEPORT`) would not notice each other, and
+/// each would get a part of the connections.
+fn ensure_free(address: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // Connections of an earlier process that are still open take nothing away.
     socket.set_reuse_address(true)?;
@@ -174,6 +188,20 @@ mod tests {
             let answer = ask(b"GET / HTTP/1.0\r\n").await;
             assert!(!answer.contains("done"), "{answer:?}");
         });
+    }
+
+    #[test]
+    fn the_sockets_of_a_killed_process_are_waited_for_and_not_those_of_one_that_runs() {
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listening.local_addr().unwrap();
+        let refused = await_free(address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(listening);
+        });
+        await_free(address).unwrap();
+        late.join().unwrap();
     }
 
     #[test]

@@ -3,10 +3,7 @@
 //! In: addresses. Out: bound sockets, then listening ones. On the starting thread, before any worker runs. Binding comes
 //! early, to find out what cannot be had; listening comes last, because from then on the kernel hands over connections.
 
-use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::thread;
-use std::time::Instant;
 
 use gateway_core::limits;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -44,7 +41,7 @@ pub(super) fn bind_all(config: &Config, ports: Ports) -> Result<Bound, StartErro
             error,
         };
         if ports == Ports::Own {
-            await_free(address).map_err(failed)?;
+            local::await_free(address).map_err(failed)?;
         }
         for worker in &mut workers {
             let (got, socket) = bind(address).map_err(failed)?;
@@ -56,21 +53,7 @@ pub(super) fn bind_all(config: &Config, ports: Ports) -> Result<Bound, StartErro
     Ok(Bound { workers, addresses })
 }
 
-/// Waits until no process listens on `address`. The kernel takes a ring apart after its process has ended, and with it the
-/// sockets that a killed gateway was listening on.
-fn await_free(address: SocketAddr) -> io::Result<()> {
-    let until = Instant::now() + limits::LISTENER_LINGER_MAX;
-    loop {
-        match local::ensure_free(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
-                thread::sleep(limits::LISTENER_LINGER_MAX / 50);
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-fn bind(address: SocketAddr) -> io::Result<(SocketAddr, Socket)> {
+fn bind(address: SocketAddr) -> std::io::Result<(SocketAddr, Socket)> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -82,7 +65,7 @@ fn bind(address: SocketAddr) -> io::Result<(SocketAddr, Socket)> {
     let got = socket
         .local_addr()?
         .as_socket()
-        .ok_or(io::ErrorKind::Unsupported)?;
+        .ok_or(std::io::ErrorKind::Unsupported)?;
     Ok((got, socket))
 }
 
@@ -105,25 +88,5 @@ impl Bound {
         }
         let listening = |sockets: Vec<Socket>| sockets.into_iter().map(TcpListener::from).collect();
         Ok(self.workers.into_iter().map(listening).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn a_start_waits_for_the_sockets_of_a_killed_process_and_not_for_those_of_one_that_runs() {
-        let listening = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listening.local_addr().unwrap();
-        let refused = await_free(address).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
-        let late = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(100));
-            drop(listening);
-        });
-        await_free(address).unwrap();
-        late.join().unwrap();
     }
 }

@@ -110,7 +110,7 @@ impl Trial {
             if taken.contains(&address) {
                 continue;
             }
-            let looked = privileges.run(move || local::ensure_free(address));
+            let looked = privileges.run(move || local::await_free(address));
             self.note(looked.map_err(|error| StartError::Listen {
                 listener: listener.name.clone(),
                 address,
