@@ -102,6 +102,11 @@ pub const CONNECTIONS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The window of a connection to a backend, which the requests of many clients share: as many streams as a client may
 /// have open can each hold a whole window of their own before the others wait for them.
 pub const BACKEND_WINDOW_BYTES: u32 = CLIENT_STREAMS_MAX * (WINDOW_BYTES + 1);
+/// The part of what is left of the second half of a backend's window that the content of one client may hold. Twenty clients
+/// whose content the backend does not read leave a sixth of the window to others, forty a twentieth.
+pub const WINDOW_SHARE: usize = 16;
+/// The part of such a window below which it counts as spent.
+pub const WINDOW_SPENT: usize = 32;
 /// Connections of HTTP/2 to one server, of each worker: a second one where the first has no stream left. A connection
 /// promises [`BACKEND_WINDOW_BYTES`].
 pub const HTTP2_CONNECTIONS_MAX: usize = 2;

@@ -1,6 +1,7 @@
 //! Flow control (RFC 9113 section 5.2, 6.9) by raw frames: what is counted, what is given back, and when.
 
 use gateway_core::http::h2::{ErrorCode, StreamId, Violation, WindowBudget};
+use gateway_core::http::limits::WINDOW_SPENT;
 use std::time::Duration;
 
 use crate::support::*;
@@ -250,23 +251,27 @@ fn a_streams_window_widens_behind_its_connections() {
 fn a_connection_whose_credit_is_spent_tells_when_the_last_was_given() {
     let mut peer = Peer::backend();
     let opened = peer.now;
-    assert_eq!(peer.connection.credit_spent(), None);
+    assert_eq!(peer.connection.stalled(), None);
     peer.wait(Duration::from_secs(1));
     let mut sent = 0;
     while sent < 65_535 {
         sent += peer.send(1, 65_535 - sent, false);
         peer.hear();
     }
-    assert_eq!(peer.connection.credit_spent(), Some(opened));
+    assert_eq!(peer.connection.stalled(), Some(opened));
     // Credit of a stream is none for the connection.
     peer.say(&window_update(1, 1));
-    assert_eq!(peer.connection.credit_spent(), Some(opened));
-    peer.say(&window_update(0, 1));
-    assert_eq!(peer.connection.credit_spent(), None);
+    assert_eq!(peer.connection.stalled(), Some(opened));
+    // Below a small part of the window it is as good as spent.
+    let few = 65_535 / WINDOW_SPENT as u32;
+    peer.say(&window_update(0, few - 1));
     let given = peer.now;
+    assert_eq!(peer.connection.stalled(), Some(given));
+    peer.say(&window_update(0, 1));
+    assert_eq!(peer.connection.stalled(), None);
     peer.wait(Duration::from_secs(1));
     assert_eq!(peer.send(1, 1, false), 1);
-    assert_eq!(peer.connection.credit_spent(), Some(given));
+    assert_eq!(peer.connection.stalled(), Some(given));
 }
 
 #[test]

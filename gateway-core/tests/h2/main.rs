@@ -11,4 +11,5 @@ mod flow;
 mod hostile;
 mod model;
 mod rules;
+mod share;
 mod support;

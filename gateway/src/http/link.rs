@@ -124,12 +124,11 @@ impl ServerLink {
         }
     }
 
-    /// Notes what a look has found: when the server gave the last credit for the connection, if all of it is spent. What was given
-    /// and spent between two looks counts: a server that is slow takes something of everybody.
-    pub(super) fn note_credit(&self, credit_spent: Option<Instant>, now: Instant) {
+    /// Notes what a look has found: since when nothing passes, at the least, because the server gives no credit. What passed between
+    /// two looks counts: a server that is slow takes something of everybody.
+    pub(super) fn note_stalled(&self, since: Option<Instant>, now: Instant) {
         let known = self.stalled_since.get().unwrap_or(now);
-        self.stalled_since
-            .set(credit_spent.map(|credit_at| known.max(credit_at)));
+        self.stalled_since.set(since.map(|since| known.max(since)));
     }
 
     /// Whether the server has given no credit for the connection for so long that content of no request passes.

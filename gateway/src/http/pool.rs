@@ -120,7 +120,7 @@ impl Pool {
             };
             for (key, known) in of_http2() {
                 if let Some(connection) = forwarder.connection(key) {
-                    known.note_credit(connection.credit_spent(), now);
+                    known.note_stalled(connection.stalled(), now);
                 }
             }
             let usable = || of_http2().filter(|(_, known)| !known.is_retired.get());

@@ -75,7 +75,7 @@ impl HttpWorker {
         let mut forwarder = self.forwarder.borrow_mut();
         let mut is_stalled = |key: ConnectionKey| {
             let connection = forwarder.connection(key);
-            connection.is_some_and(|connection| connection.credit_spent().is_some())
+            connection.is_some_and(|connection| connection.stalled().is_some())
         };
         let pools = self.pools.borrow();
         let current = self.current.borrow();

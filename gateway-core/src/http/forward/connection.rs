@@ -170,11 +170,11 @@ impl PeerConnection {
         }
     }
 
-    /// When the peer gave the last credit for the whole connection, if all of it is spent. HTTP/1 has no credit.
-    pub fn credit_spent(&self) -> Option<Instant> {
+    /// Since when, at the least, nothing passes because the peer gives no credit: [`Connection::stalled`]. HTTP/1 has no credit.
+    pub fn stalled(&self) -> Option<Instant> {
         match self {
             PeerConnection::Http1(_) => None,
-            PeerConnection::Http2(one) => one.credit_spent(),
+            PeerConnection::Http2(one) => one.stalled(),
         }
     }
 
@@ -207,6 +207,14 @@ impl PeerConnection {
         match self {
             PeerConnection::Http1(one) => one.own(stream, key),
             PeerConnection::Http2(one) => one.own(stream, key),
+        }
+    }
+
+    /// Notes whose content a stream carries to a backend. HTTP/1 carries that of one request at a time.
+    pub fn set_client(&mut self, stream: StreamId, client: u32) {
+        match self {
+            PeerConnection::Http1(_) => {}
+            PeerConnection::Http2(one) => one.set_client(stream, client),
         }
     }
 

@@ -297,6 +297,7 @@ impl Forwarder {
         let has_ended = exchange.client.has_received_end;
         let is_empty = held.content.is_empty() && held.trailers.is_none();
         let connection = &mut found.connection;
+        connection.set_client(stream, exchange.client.connection.slot);
         connection.send_section(stream, sent.fields(), has_ended && is_empty);
         let mut leg = Leg::new(backend, stream, ContentLeft::any());
         leg.has_sent_end = has_ended;

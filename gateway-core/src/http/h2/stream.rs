@@ -24,6 +24,10 @@ pub(super) struct Stream {
     pub(super) id: StreamId,
     /// What its owner knows it by.
     pub(super) key: u32,
+    /// Whose content it carries to a backend.
+    pub(super) client: Option<u32>,
+    /// What was sent of it without credit for the stream since, in bytes.
+    pub(super) held: u32,
     pub(super) opened: Instant,
     pub(super) receive: Half,
     pub(super) send: Half,
@@ -125,6 +129,8 @@ mod tests {
         Stream {
             id: StreamId::new(id),
             key: 10 * id,
+            client: None,
+            held: 0,
             opened: Instant::now(),
             receive: Half::Reserved,
             send: Half::Reserved,

@@ -6,6 +6,7 @@
 mod event;
 mod receive;
 mod send;
+mod share;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ pub use event::{Event, Left};
 
 use receive::Receiver;
 use send::LastData;
+use share::Shares;
 
 use super::flood::{Flood, Floods};
 use super::history::History;
@@ -84,6 +86,8 @@ pub struct Connection {
     send_window: SendWindow,
     /// When the peer has widened it last.
     credit_at: Instant,
+    /// What clients hold of it.
+    shares: Shares,
     output: Vec<u8>,
     /// The DATA frame that was written to it last.
     last_data: Option<LastData>,
@@ -154,6 +158,7 @@ impl Connection {
             },
             send_window: SendWindow::new(WINDOW_BYTES),
             credit_at: now,
+            shares: Shares::new(WINDOW_BYTES as usize, now),
             output,
             last_data: None,
             control_bytes: 0,
@@ -206,9 +211,12 @@ impl Connection {
         self.ending != Ending::No || self.peers_last.is_some() || self.next_stream().is_none()
     }
 
-    /// When the peer gave the last credit for the whole connection, if all of it is spent.
-    pub fn credit_spent(&self) -> Option<Instant> {
-        (self.send_window.available() == 0).then_some(self.credit_at)
+    /// Since when, at the least, content waits that others' content keeps from the connection's window: the peer gives no credit for it.
+    pub fn stalled(&self) -> Option<Instant> {
+        let waits = |one: &Stream| !one.queue.data().is_empty() && one.send_window.available() > 0;
+        let waits = self.streams.iter().any(waits);
+        self.shares
+            .stalled((self.send_window.available(), self.credit_at), waits)
     }
 
     /// Whether the connection is over once its output is written.
@@ -263,7 +271,7 @@ impl Connection {
     /// credit.
     #[must_use = "what waited is dropped, and its source gets credit for it"]
     pub fn reset(&mut self, stream: StreamId, code: ErrorCode) -> usize {
-        let Some(removed) = self.streams.remove(stream) else {
+        let Some(removed) = self.remove(stream) else {
             return 0;
         };
         if removed.receive != Half::Ended {
@@ -406,6 +414,7 @@ impl Connection {
     /// Gives back memory that an idle connection does not need.
     pub fn shrink(&mut self) {
         self.streams.shrink();
+        self.shares.shrink();
         if self.row.is_empty() {
             self.row = VecDeque::new();
         }
@@ -427,6 +436,8 @@ impl Connection {
         self.streams.insert(Stream {
             id,
             key,
+            client: None,
+            held: 0,
             opened: now,
             receive: Half::Reserved,
             send: Half::Reserved,
@@ -436,6 +447,13 @@ impl Connection {
             is_in_row: false,
             has_data: false,
         });
+    }
+
+    /// Takes a stream out.
+    fn remove(&mut self, stream: StreamId) -> Option<Stream> {
+        let removed = self.streams.remove(stream)?;
+        self.give_back(removed.client, removed.held as usize);
+        Some(removed)
     }
 
     /// The last stream that a GOAWAY of ours names: none of a backend's.

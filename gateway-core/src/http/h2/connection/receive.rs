@@ -536,6 +536,7 @@ impl Connection {
             let added = self.send_window.add(credit.into());
             added.map_err(|_| Violation::WindowOverflow)?;
             self.credit_at = now;
+            self.widen();
             return Ok(None);
         }
         let Some(open) = self.streams.get_mut(stream) else {
@@ -547,7 +548,11 @@ impl Connection {
         };
         let added = open.send_window.add(credit.into());
         added.map_err(|_| Violation::StreamWindowOverflow)?;
+        let back = open.held.min(credit);
+        open.held -= back;
+        let client = open.client;
         self.join_row(stream);
+        self.give_back(client, back as usize);
         Ok(None)
     }
 
@@ -575,7 +580,7 @@ impl Connection {
         if self.role == Role::Server && age < RAPID_RESET_AGE {
             self.count_flood(Flood::RapidReset, now)?;
         }
-        self.streams.remove(stream);
+        self.remove(stream);
         Ok(Some(event))
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Connection, Left};
 use crate::http::h2::flood::Flood;
-use crate::http::h2::stream::{Half, Stream};
+use crate::http::h2::stream::Half;
 use crate::http::h2::{
     HEADER_BYTES, StreamId, frame_field_block, rewrite_data_header, write_data_header,
     write_field_block,
@@ -113,10 +113,16 @@ impl Connection {
             if room == 0 && !open.queue.data().is_empty() {
                 return None;
             }
-            let left = Left {
-                key: open.key,
-                bytes: self.write_queued(stream),
-            };
+            let key = open.key;
+            let bytes = self.write_queued(stream);
+            if bytes == 0 && self.has_content(stream) {
+                self.hold_back();
+                continue;
+            }
+            if bytes > 0 {
+                self.note_moved();
+            }
+            let left = Left { key, bytes };
             self.row.rotate_left(1);
             self.forget_if_over(stream);
             return Some(left);
@@ -131,7 +137,7 @@ impl Connection {
         })
     }
 
-    fn leave_row(&mut self) {
+    pub(super) fn leave_row(&mut self) {
         let stream = self.row.pop_front().and_then(|id| self.streams.get_mut(id));
         if let Some(stream) = stream {
             stream.is_in_row = false;
@@ -193,12 +199,16 @@ impl Connection {
     /// Writes as many DATA frames as windows and output allow. Returns how many bytes they carry. The last has
     /// END_STREAM if all could be written.
     fn write_data(&mut self, stream: StreamId, data: &[u8], end_stream: bool) -> usize {
-        let room = self.output_room().min(self.send_window.available());
-        let Some(Stream { send_window, .. }) = self.streams.get_mut(stream) else {
+        let (room, available) = (self.output_room(), self.send_window.available());
+        let Some(open) = self.streams.get_mut(stream) else {
             return 0;
         };
-        let sent = data.len().min(room).min(send_window.available());
-        send_window.take(sent);
+        let wanted = data.len().min(open.send_window.available());
+        let share = self.shares.of(open.client, available, wanted);
+        let sent = wanted.min(room).min(share);
+        open.send_window.take(sent);
+        open.held += sent as u32;
+        self.shares.hold(open.client, sent);
         self.send_window.take(sent);
         let ends = end_stream && sent == data.len();
         let joined = self.join_data(stream, &data[..sent], ends);
@@ -258,7 +268,7 @@ impl Connection {
             .get_mut(stream)
             .is_some_and(|open| open.is_over())
         {
-            self.streams.remove(stream);
+            self.remove(stream);
         }
     }
 }

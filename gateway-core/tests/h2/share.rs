@@ -1,0 +1,147 @@
+//! Shares of a backend's window: what clients whose content is not read leave to others.
+
+use std::time::Duration;
+
+use gateway_core::http::h2::{ErrorCode, StreamId};
+use gateway_core::http::limits::WINDOW_SHARE;
+
+use crate::support::*;
+
+/// The first half of the window, and the second.
+const HALVES: [usize; 2] = [32_768, 32_767];
+
+/// What a client without content at the backend may hold of what is left.
+fn share(left: usize) -> usize {
+    left / (WINDOW_SHARE + 1)
+}
+
+/// A backend whose streams have all the credit that they want, with one for each of so many clients: of the first, 1, of the second,
+/// 3, and so on.
+fn backend(clients: u32) -> Peer {
+    let mut peer = Peer::backend();
+    peer.say(&setting(4, 1 << 20));
+    peer.connection.set_client(StreamId::new(1), 0);
+    for client in 1..clients {
+        let stream = open(&mut peer, client);
+        assert_eq!(stream, 2 * client + 1);
+    }
+    peer.hear();
+    peer
+}
+
+fn open(peer: &mut Peer, client: u32) -> u32 {
+    let stream = peer.connection.open(0, peer.now).unwrap();
+    peer.connection
+        .send_section(stream, fields(&REQUEST), false);
+    peer.connection.set_client(stream, client);
+    stream.number()
+}
+
+/// Offers content on a stream, and returns how much was sent of it.
+fn offer(peer: &mut Peer, stream: u32, bytes: usize) -> usize {
+    let sent = peer.send(stream, bytes, false);
+    peer.hear();
+    sent + send_queued(peer)
+}
+
+/// Sends what waits. Returns how much that was.
+fn send_queued(peer: &mut Peer) -> usize {
+    let mut bytes = 0;
+    loop {
+        match peer.connection.send_queued() {
+            Some(left) => bytes += left.bytes,
+            None if peer.hear().is_empty() => return bytes,
+            None => {}
+        }
+    }
+}
+
+#[test]
+fn a_client_whose_content_is_not_read_leaves_room_to_others() {
+    let mut peer = backend(2);
+    assert_eq!(offer(&mut peer, 1, 100_000), HALVES[0]);
+    // With more streams it gets no more.
+    let further = open(&mut peer, 0);
+    assert_eq!(offer(&mut peer, further, 100_000), 0);
+    // The other one is served as long as its content is read.
+    let bytes = share(HALVES[1]);
+    assert!(bytes > 1_900);
+    for _ in 0..100 {
+        assert_eq!(offer(&mut peer, 3, bytes), bytes);
+        let credit = [3, 0].map(|stream| window_update(stream, bytes as u32));
+        peer.say(&credit.concat());
+        assert_eq!(send_queued(&mut peer), 0);
+    }
+}
+
+#[test]
+fn many_clients_whose_content_is_not_read_leave_something_to_one_more() {
+    let mut peer = backend(41);
+    let mut left = HALVES[1];
+    assert_eq!(offer(&mut peer, 1, 100_000), HALVES[0]);
+    for client in 1..40 {
+        assert_eq!(offer(&mut peer, 2 * client + 1, 100_000), share(left));
+        left -= share(left);
+    }
+    assert!(left > 65_535 / 22, "{left}");
+    assert_eq!(offer(&mut peer, 81, 150), 150);
+}
+
+#[test]
+fn what_a_client_is_given_back_it_can_use_again() {
+    let mut peer = backend(2);
+    assert_eq!(offer(&mut peer, 1, 200_000), HALVES[0]);
+    assert_eq!(offer(&mut peer, 3, 1_000), 1_000);
+    // Credit of its stream alone: what it holds is less, and it has a share of the second half.
+    peer.say(&window_update(1, HALVES[0] as u32));
+    let more = share(HALVES[1] - 1_000);
+    assert_eq!(send_queued(&mut peer), more);
+    // Credit of the connection: the first half is there again.
+    peer.say(&window_update(0, HALVES[0] as u32));
+    assert_eq!(send_queued(&mut peer), HALVES[0] - 1_000 - more);
+    // A stream that is gone holds nothing.
+    peer.say(&rst_stream(1, ErrorCode::Cancel));
+    let next = open(&mut peer, 0);
+    assert_eq!(offer(&mut peer, next, 100_000), share(HALVES[1]));
+}
+
+#[test]
+fn a_stream_that_goes_makes_room_for_others_of_its_client() {
+    let mut peer = backend(1);
+    let [first, second] = [1, 1].map(|client| open(&mut peer, client));
+    assert_eq!(offer(&mut peer, 1, 100_000), HALVES[0]);
+    assert_eq!(offer(&mut peer, first, 100_000), share(HALVES[1]));
+    assert_eq!(offer(&mut peer, second, 100_000), 0);
+    peer.say(&rst_stream(first, ErrorCode::Cancel));
+    let left = HALVES[1] - share(HALVES[1]);
+    assert_eq!(send_queued(&mut peer), share(left));
+}
+
+#[test]
+fn content_of_nobody_has_the_whole_window() {
+    let mut peer = Peer::backend();
+    peer.say(&setting(4, 1 << 20));
+    peer.hear();
+    assert_eq!(offer(&mut peer, 1, 100_000), 65_535);
+}
+
+#[test]
+fn content_that_is_held_back_stalls_a_connection_until_it_moves() {
+    let mut peer = backend(2);
+    let opened = peer.now;
+    offer(&mut peer, 1, 30_000);
+    assert_eq!(peer.connection.stalled(), None);
+    offer(&mut peer, 1, 30_000);
+    assert_eq!(peer.connection.stalled(), Some(opened));
+    // What others send at once says nothing of what waits.
+    peer.wait(Duration::from_secs(1));
+    offer(&mut peer, 3, 100);
+    assert_eq!(peer.connection.stalled(), Some(opened));
+    peer.say(&window_update(0, 10_000));
+    let moved = peer.now;
+    assert!(send_queued(&mut peer) > 0);
+    assert_eq!(peer.connection.stalled(), Some(moved));
+    peer.say(&[window_update(1, 50_000), window_update(0, 40_000)].concat());
+    send_queued(&mut peer);
+    assert_eq!(peer.connection.stalled(), None);
+}
