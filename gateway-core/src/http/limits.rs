@@ -102,8 +102,13 @@ pub const CONNECTIONS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The window of a connection to a backend, which the requests of many clients share: as many streams as a client may
 /// have open can each hold a whole window of their own before the others wait for them.
 pub const BACKEND_WINDOW_BYTES: u32 = CLIENT_STREAMS_MAX * (WINDOW_BYTES + 1);
-/// The part of what is left of the second half of a backend's window that the content of one client may hold. Twenty clients
-/// whose content the backend does not read leave a sixth of the window to others, forty a twentieth.
+/// The part of the window of a backend's connection that clients share, in eighths; the rest is for whoever comes first. That has
+/// to be more than half: servers give credit when half of the window is used, some when more is.
+pub const WINDOW_SHARED: usize = 3;
+/// The whole of it, in eighths.
+pub const WINDOW_WHOLE: usize = 8;
+/// The part of what is left of it that the content of one client may hold: of seventeen parts sixteen are left to others. Twenty
+/// clients whose content the backend does not read leave a ninth of the window.
 pub const WINDOW_SHARE: usize = 16;
 /// The part of such a window below which it counts as spent.
 pub const WINDOW_SPENT: usize = 32;

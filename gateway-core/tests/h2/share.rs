@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use gateway_core::http::h2::{ErrorCode, StreamId};
-use gateway_core::http::limits::WINDOW_SHARE;
+use gateway_core::http::limits::{WINDOW_SHARE, WINDOW_SHARED};
 
 use crate::support::*;
 
-/// The first half of the window, and the second.
-const HALVES: [usize; 2] = [32_768, 32_767];
+/// What is there for whoever comes first, and what is shared.
+const PARTS: [usize; 2] = [65_535 - 8_191 * WINDOW_SHARED, 8_191 * WINDOW_SHARED];
 
 /// What a client without content at the backend may hold of what is left.
 fn share(left: usize) -> usize {
@@ -59,13 +59,13 @@ fn send_queued(peer: &mut Peer) -> usize {
 #[test]
 fn a_client_whose_content_is_not_read_leaves_room_to_others() {
     let mut peer = backend(2);
-    assert_eq!(offer(&mut peer, 1, 100_000), HALVES[0]);
+    assert_eq!(offer(&mut peer, 1, 100_000), PARTS[0]);
     // With more streams it gets no more.
     let further = open(&mut peer, 0);
     assert_eq!(offer(&mut peer, further, 100_000), 0);
     // The other one is served as long as its content is read.
-    let bytes = share(HALVES[1]);
-    assert!(bytes > 1_900);
+    let bytes = share(PARTS[1]);
+    assert!(bytes > 1_400);
     for _ in 0..100 {
         assert_eq!(offer(&mut peer, 3, bytes), bytes);
         let credit = [3, 0].map(|stream| window_update(stream, bytes as u32));
@@ -77,43 +77,43 @@ fn a_client_whose_content_is_not_read_leaves_room_to_others() {
 #[test]
 fn many_clients_whose_content_is_not_read_leave_something_to_one_more() {
     let mut peer = backend(41);
-    let mut left = HALVES[1];
-    assert_eq!(offer(&mut peer, 1, 100_000), HALVES[0]);
+    let mut left = PARTS[1];
+    assert_eq!(offer(&mut peer, 1, 100_000), PARTS[0]);
     for client in 1..40 {
         assert_eq!(offer(&mut peer, 2 * client + 1, 100_000), share(left));
         left -= share(left);
     }
-    assert!(left > 65_535 / 22, "{left}");
-    assert_eq!(offer(&mut peer, 81, 150), 150);
+    assert!(left > 65_535 / 30, "{left}");
+    assert_eq!(offer(&mut peer, 81, 100), 100);
 }
 
 #[test]
 fn what_a_client_is_given_back_it_can_use_again() {
     let mut peer = backend(2);
-    assert_eq!(offer(&mut peer, 1, 200_000), HALVES[0]);
+    assert_eq!(offer(&mut peer, 1, 200_000), PARTS[0]);
     assert_eq!(offer(&mut peer, 3, 1_000), 1_000);
-    // Credit of its stream alone: what it holds is less, and it has a share of the second half.
-    peer.say(&window_update(1, HALVES[0] as u32));
-    let more = share(HALVES[1] - 1_000);
+    // Credit of its stream alone: what it holds is less, and it has a share of the second part.
+    peer.say(&window_update(1, PARTS[0] as u32));
+    let more = share(PARTS[1] - 1_000);
     assert_eq!(send_queued(&mut peer), more);
-    // Credit of the connection: the first half is there again.
-    peer.say(&window_update(0, HALVES[0] as u32));
-    assert_eq!(send_queued(&mut peer), HALVES[0] - 1_000 - more);
+    // Credit of the connection: the first part is there again.
+    peer.say(&window_update(0, PARTS[0] as u32));
+    assert_eq!(send_queued(&mut peer), PARTS[0] - 1_000 - more);
     // A stream that is gone holds nothing.
     peer.say(&rst_stream(1, ErrorCode::Cancel));
     let next = open(&mut peer, 0);
-    assert_eq!(offer(&mut peer, next, 100_000), share(HALVES[1]));
+    assert_eq!(offer(&mut peer, next, 100_000), share(PARTS[1]));
 }
 
 #[test]
 fn a_stream_that_goes_makes_room_for_others_of_its_client() {
     let mut peer = backend(1);
     let [first, second] = [1, 1].map(|client| open(&mut peer, client));
-    assert_eq!(offer(&mut peer, 1, 100_000), HALVES[0]);
-    assert_eq!(offer(&mut peer, first, 100_000), share(HALVES[1]));
+    assert_eq!(offer(&mut peer, 1, 100_000), PARTS[0]);
+    assert_eq!(offer(&mut peer, first, 100_000), share(PARTS[1]));
     assert_eq!(offer(&mut peer, second, 100_000), 0);
     peer.say(&rst_stream(first, ErrorCode::Cancel));
-    let left = HALVES[1] - share(HALVES[1]);
+    let left = PARTS[1] - share(PARTS[1]);
     assert_eq!(send_queued(&mut peer), share(left));
 }
 
@@ -129,7 +129,7 @@ fn content_of_nobody_has_the_whole_window() {
 fn content_that_is_held_back_stalls_a_connection_until_it_moves() {
     let mut peer = backend(2);
     let opened = peer.now;
-    offer(&mut peer, 1, 30_000);
+    offer(&mut peer, 1, 40_000);
     assert_eq!(peer.connection.stalled(), None);
     offer(&mut peer, 1, 30_000);
     assert_eq!(peer.connection.stalled(), Some(opened));

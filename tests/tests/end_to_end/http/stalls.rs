@@ -1,6 +1,6 @@
-//! Clients' content fills the window of a connection that all clients of a backend share. In: uploads of which the server takes
-//! nothing, or nothing for a while. Out: others are answered meanwhile: beside one of them on the same connection, beside many on
-//! another one, which ends when it is needed no more.
+//! One client's content fills its part of the window of a connection that all clients of a backend share. In: an upload of which
+//! the server takes nothing, or nothing for a while. Out: others are answered meanwhile: what is small at once, what is larger on
+//! another connection, which ends when it is needed no more.
 
 use std::process::{Child, Stdio};
 use std::thread;
@@ -18,14 +18,11 @@ const ATTEMPTS: usize = 10;
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// What one client can hold of it.
-const HALF: usize = WINDOW_BYTES / 2;
+const ONES: usize = WINDOW_BYTES / 8 * 5;
 
-/// So many clients hold nearly all of it together: enough for the connection to count as stalled.
-const MANY: usize = 64;
-const NEARLY_ALL: usize = WINDOW_BYTES - WINDOW_BYTES / 32;
-
-/// Content that does not fit into what they leave.
-const CONTENT: &[u8] = &[b'c'; 7_000];
+/// Content that fits into the share of another one, and content that does not.
+const SMALL: usize = 7_000;
+const LARGE: usize = 60_000;
 
 /// Longer than it takes until others are answered.
 const PAUSE: Duration = Duration::from_secs(20);
@@ -47,22 +44,16 @@ fn start(workspace: &Workspace) -> (HttpBackend, Gateway) {
     (backend, gateway)
 }
 
-/// Uploads of so many clients, until a connection of the server has got so many bytes. They run on.
-fn uploads(
-    (workspace, gateway, backend): (&Workspace, &Gateway, &HttpBackend),
-    path: &str,
-    (clients, bytes): (usize, usize),
-) -> Child {
-    let arguments = format!(
-        "h2 --kind post --size 1MiB --connections {clients} --count {clients} --timeout 9m --path {path}"
-    );
+/// An upload that fills what one client may, and runs on.
+fn upload(workspace: &Workspace, gateway: &Gateway, backend: &HttpBackend, path: &str) -> Child {
+    let arguments = format!("h2 --kind post --size 8MiB --count 1 --timeout 9m --path {path}");
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let mut command = load(workspace, gateway, &arguments);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let uploading = command.spawn().expect("the load starts");
-    eventually("the uploads fill what they may", || {
+    eventually("the upload fills what it may", || {
         let tapes = backend.tapes();
-        tapes.iter().any(|tape| tape.len() >= bytes).then_some(())
+        tapes.iter().any(|tape| tape.len() >= ONES).then_some(())
     });
     uploading
 }
@@ -76,7 +67,7 @@ fn await_connections(gateway: &Gateway, count: u64) {
 }
 
 /// Sends a request with content until one is answered, each of which is given up after a while. Returns how many were sent.
-fn attempts_until_answered(workspace: &Workspace, gateway: &Gateway) -> usize {
+fn attempts_until_answered(workspace: &Workspace, gateway: &Gateway, bytes: usize) -> usize {
     let fields: [(&[u8], &[u8]); 5] = [
         (b":method", b"POST"),
         (b":scheme", b"https"),
@@ -86,7 +77,7 @@ fn attempts_until_answered(workspace: &Workspace, gateway: &Gateway) -> usize {
     ];
     let answered = (1..=ATTEMPTS).find(|_| {
         let mut client = Http2Client::connect(&workspace.client(), gateway.address());
-        let stream = client.request(&fields, CONTENT);
+        let stream = client.request(&fields, &vec![b'c'; bytes]);
         client.read_before(Instant::now() + ATTEMPT, |client| {
             client.so_far(stream).has_ended()
         });
@@ -95,18 +86,17 @@ fn attempts_until_answered(workspace: &Workspace, gateway: &Gateway) -> usize {
     answered.expect("one of the requests is answered")
 }
 
-/// Has others send requests beside uploads of which the server takes nothing. Returns how many they sent until one was answered, and
-/// on which connection of the server that was.
-fn beside_uploads(uploads_of: (usize, usize)) -> (usize, usize) {
+/// Has another client send so much content beside an upload of which the server takes nothing. Returns how many requests it sent until
+/// one was answered, and on which connection of the server that was.
+fn beside_an_upload(bytes: usize) -> (usize, usize) {
     let workspace = Workspace::new();
     let (backend, gateway) = start(&workspace);
-    let all = (&workspace, &gateway, &backend);
-    let mut uploading = uploads(all, "/stall", uploads_of);
-    let attempts = attempts_until_answered(&workspace, &gateway);
+    let mut uploading = upload(&workspace, &gateway, &backend, "/stall");
+    let attempts = attempts_until_answered(&workspace, &gateway, bytes);
     let still_runs = uploading.try_wait().expect("it is a child").is_none();
     uploading.kill().expect("it is a child");
     uploading.wait().expect("it is a child");
-    assert!(still_runs, "the uploads did not last");
+    assert!(still_runs, "the upload did not last");
     let requests = backend.requests();
     let of = |path: &str| {
         let found = requests.iter().rfind(|request| request.path == path);
@@ -117,15 +107,14 @@ fn beside_uploads(uploads_of: (usize, usize)) -> (usize, usize) {
 }
 
 #[test]
-fn an_upload_of_which_a_server_takes_nothing_leaves_others_half_of_the_window() {
-    assert_eq!(beside_uploads((1, HALF)), (1, 0));
+fn an_upload_of_which_a_server_takes_nothing_leaves_others_a_part_of_the_window() {
+    let (attempts, _) = beside_an_upload(SMALL);
+    assert_eq!(attempts, 1);
 }
 
 #[test]
-fn many_uploads_of_which_a_server_takes_nothing_leave_others_a_connection() {
-    let (attempts, connection) = beside_uploads((MANY, NEARLY_ALL));
-    // The first ones may come before the connection counts as stalled.
-    assert!(attempts > 1);
+fn what_is_larger_than_a_share_gets_another_connection_beside_such_an_upload() {
+    let (_, connection) = beside_an_upload(LARGE);
     assert_eq!(connection, 1);
 }
 
@@ -134,19 +123,15 @@ fn many_uploads_of_which_a_server_takes_nothing_leave_others_a_connection() {
 fn a_connection_made_beside_a_stalled_one_ends_when_it_is_needed_no_more() {
     let workspace = Workspace::new();
     let (backend, gateway) = start(&workspace);
-    let uploading = uploads(
-        (&workspace, &gateway, &backend),
-        "/pause",
-        (MANY, NEARLY_ALL),
-    );
-    attempts_until_answered(&workspace, &gateway);
+    let uploading = upload(&workspace, &gateway, &backend, "/pause");
+    attempts_until_answered(&workspace, &gateway, LARGE);
     await_connections(&gateway, 2);
     let report = report(&uploading.wait_with_output().expect("the load ends"));
-    assert_eq!(report["details"]["acknowledged"], MANY, "{report:#}");
+    assert_eq!(report["details"]["acknowledged"], 1, "{report:#}");
     // Longer than it may be idle.
     thread::sleep(Duration::from_secs(62));
     await_connections(&gateway, 1);
-    attempts_until_answered(&workspace, &gateway);
+    attempts_until_answered(&workspace, &gateway, LARGE);
     let last = backend.requests().last().map(|request| request.connection);
     assert_eq!(
         last,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Connection;
 use crate::http::h2::StreamId;
-use crate::http::limits::{WINDOW_SHARE, WINDOW_SPENT};
+use crate::http::limits::{WINDOW_SHARE, WINDOW_SHARED, WINDOW_SPENT, WINDOW_WHOLE};
 
 /// What clients hold of a window.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Shares {
         let Some(client) = client else {
             return available;
         };
-        let free = available.saturating_sub(self.widest / 2);
+        let free = available.saturating_sub(self.widest / WINDOW_WHOLE * WINDOW_SHARED);
         if free >= wanted {
             return free;
         }
@@ -95,9 +95,9 @@ impl Shares {
 }
 
 impl Connection {
-    /// Notes whose content a stream carries, before it carries any; a small number for each client. Of one half of the connection's
-    /// window everybody takes what is there; of the other each client's streams together hold at most a part of what they leave to
-    /// others, by [`WINDOW_SHARE`].
+    /// Notes whose content a stream carries, before it carries any; a small number for each client. Of one part of
+    /// the connection's window everybody takes what is there; of [`WINDOW_SHARED`] each client's streams together hold at most a part of
+    /// what they leave to others, by [`WINDOW_SHARE`].
     pub fn set_client(&mut self, stream: StreamId, client: u32) {
         if let Some(stream) = self.streams.get_mut(stream) {
             stream.client = Some(client);
