@@ -203,8 +203,8 @@ impl Link {
     }
 
     /// Keeps what is not welcome yet. Nothing more is read meanwhile.
-    pub(super) fn keep_unread(&self, bytes: Vec<u8>) {
-        self.unread.replace(bytes);
+    pub(super) fn keep_unread(&self, bytes: &[u8]) {
+        self.unread.borrow_mut().extend_from_slice(bytes);
     }
 
     /// Whether something waits to be welcome.

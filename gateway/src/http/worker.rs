@@ -184,16 +184,15 @@ impl HttpWorker {
         link.filter(|link| link.key == key).cloned()
     }
 
-    /// Takes what has come on a connection. Returns how much: what is not welcome yet is kept by its link.
-    fn receive(&self, link: &Link, bytes: &[u8]) -> usize {
-        let now = Instant::now();
+    /// Takes what has come on a connection. What is not welcome yet, or comes behind the client's turn, stays with its link.
+    fn receive(&self, link: &Link, bytes: &[u8], now: Instant) {
         let mut routing = Routing::new(self, now);
         let taken = self
             .forwarder
             .borrow_mut()
             .receive(link.key, bytes, &mut routing, now);
+        link.keep_unread(&bytes[taken..]);
         self.notify();
-        taken
     }
 
     /// Takes the end of what comes on a connection.
@@ -233,18 +232,15 @@ impl HttpWorker {
         bytes_max: usize,
         came: impl FnOnce(usize),
     ) -> Result<bool, StreamError> {
-        if link.has_unread() {
-            let mut unread = link.take_unread();
-            let taken = self.receive(link, &unread);
-            unread.drain(..taken);
-            link.keep_unread(unread);
+        let unread = link.take_unread();
+        if !unread.is_empty() {
+            self.receive(link, &unread, Instant::now());
             return Ok(true);
         }
         match link.stream.receive(bytes_max)? {
             Some(Received::Bytes(bytes)) => {
                 came(bytes.len());
-                let taken = self.receive(link, bytes.filled());
-                link.keep_unread(bytes.filled()[taken..].to_vec());
+                self.receive(link, bytes.filled(), Instant::now());
                 link.stream.give_back(bytes);
                 Ok(true)
             }
