@@ -115,13 +115,17 @@ async fn converse<S, P, R>(
     }
 }
 
-/// Waits until no process listens on an address, for as long as one may have been killed just now: the kernel takes a ring apart
-/// after its process has ended, and with it the sockets that it accepted on. Blocks.
+/// Until when the sockets of a process that was killed just now are waited for: the kernel takes a ring apart after its process has
+/// ended, and with it the sockets that it accepted on.
+pub fn lingers_until() -> Instant {
+    Instant::now() + limits::LISTENER_LINGER_MAX
+}
+
+/// Waits until no process listens on an address, until [`lingers_until`] at most, which may be shared by many addresses. Blocks.
 ///
 /// # Errors
 /// `AddrInUse`, and whatever keeps this process from the address.
-pub fn await_free(address: SocketAddr) -> io::Result<()> {
-    let until = Instant::now() + limits::LISTENER_LINGER_MAX;
+pub fn await_free(address: SocketAddr, until: Instant) -> io::Result<()> {
     loop {
         match ensure_free(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
@@ -194,13 +198,13 @@ mod tests {
     fn the_sockets_of_a_killed_process_are_waited_for_and_not_those_of_one_that_runs() {
         let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listening.local_addr().unwrap();
-        let refused = await_free(address).unwrap_err();
+        let refused = await_free(address, lingers_until()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         let late = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
             drop(listening);
         });
-        await_free(address).unwrap();
+        await_free(address, lingers_until()).unwrap();
         late.join().unwrap();
     }
 

@@ -41,7 +41,7 @@ impl AdminSocket {
         match address {
             AdminAddress::Loopback(address) => {
                 if !takes_over {
-                    local::await_free(*address)?;
+                    local::await_free(*address, local::lingers_until())?;
                 }
                 // So that the next process of this gateway can listen before this one has gone.
                 let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
@@ -82,7 +82,7 @@ impl AdminSocket {
     pub fn look(address: &AdminAddress, is_ours: bool) -> io::Result<()> {
         match address {
             AdminAddress::Loopback(_) if is_ours => Ok(()),
-            AdminAddress::Loopback(address) => local::await_free(*address),
+            AdminAddress::Loopback(address) => local::await_free(*address, local::lingers_until()),
             AdminAddress::Unix(path) => {
                 look_folder(path)?;
                 let is_in_the_way = match std::fs::symlink_metadata(path) {

@@ -33,6 +33,7 @@ pub(super) fn bind_all(config: &Config, ports: Ports) -> Result<Bound, StartErro
     let mut workers: Vec<Vec<Socket>> = Vec::new();
     workers.resize_with(config.workers.get(), Vec::new);
     let mut addresses = Vec::new();
+    let until = local::lingers_until();
     for listener in &config.listeners {
         let mut address = listener.address;
         let failed = |error| StartError::Listen {
@@ -41,7 +42,7 @@ pub(super) fn bind_all(config: &Config, ports: Ports) -> Result<Bound, StartErro
             error,
         };
         if ports == Ports::Own {
-            local::await_free(address).map_err(failed)?;
+            local::await_free(address, until).map_err(failed)?;
         }
         for worker in &mut workers {
             let (got, socket) = bind(address).map_err(failed)?;

@@ -105,12 +105,13 @@ impl Trial {
             }
             Running::Silent => return,
         };
+        let until = local::lingers_until();
         for listener in &config.listeners {
             let address = listener.address;
             if taken.contains(&address) {
                 continue;
             }
-            let looked = privileges.run(move || local::await_free(address));
+            let looked = privileges.run(move || local::await_free(address, until));
             self.note(looked.map_err(|error| StartError::Listen {
                 listener: listener.name.clone(),
                 address,
