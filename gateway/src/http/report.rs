@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use gateway_core::http::forward::{ConnectionKey, Ended, PeerFault};
+use gateway_core::http::forward::{Ended, PeerFault};
 use gateway_core::http::pool::{EjectionCause, ServerCondition, ServerKey};
 
 use super::link::{Link, LinkPeer, ServerLink};
@@ -72,11 +72,8 @@ impl HttpWorker {
     /// What the connections to each backend do now.
     pub fn count(&self) -> Vec<PoolCount> {
         let now = Instant::now();
-        let mut forwarder = self.forwarder.borrow_mut();
-        let mut is_stalled = |key: ConnectionKey| {
-            let connection = forwarder.connection(key);
-            connection.is_some_and(|connection| connection.stalled().is_some())
-        };
+        let forwarder = self.forwarder.borrow();
+        let is_stalled = |link: &&Link| link.server().is_some_and(|one| one.is_stalled(now));
         let pools = self.pools.borrow();
         let current = self.current.borrow();
         let mut counts: Vec<_> = pools
@@ -91,7 +88,7 @@ impl HttpWorker {
                 };
                 PoolCount {
                     connections: links().count() as u64,
-                    stalled: links().filter(|link| is_stalled(link.key)).count() as u64,
+                    stalled: links().filter(is_stalled).count() as u64,
                     requests: links().map(|link| u64::from(in_flight(link))).sum(),
                     waiting: 0,
                     left_out: pool.servers.servers(now).filter_map(left_out).collect(),

@@ -20,7 +20,7 @@ impl Metrics {
             ),
             (
                 "backend_connections_stalled",
-                "Of these, connections whose window stands at zero",
+                "Of these, connections on which no content moves, since the server gives no credit",
                 |pool| pool.stalled,
             ),
             (
