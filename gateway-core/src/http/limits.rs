@@ -104,12 +104,13 @@ pub const CONNECTIONS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub const BACKEND_WINDOW_BYTES: u32 = CLIENT_STREAMS_MAX * (WINDOW_BYTES + 1);
 /// The part of the window of a backend's connection that clients share, in eighths; the rest is for whoever comes first. That has
 /// to be more than half: servers give credit when half of the window is used, some when more is.
-pub const WINDOW_SHARED: usize = 3;
-/// The whole of it, in eighths.
-pub const WINDOW_WHOLE: usize = 8;
+pub const WINDOW_SHARED_EIGHTHS: usize = 3;
 /// The part of what is left of it that the content of one client may hold: of seventeen parts sixteen are left to others. Twenty
 /// clients whose content the backend does not read leave a ninth of the window.
 pub const WINDOW_SHARE: usize = 16;
+/// The least share, in bytes, with which content is sent that waits for one, where more of it waits: a frame of a byte costs as much
+/// as one of a thousand.
+pub const WINDOW_SHARE_BYTES_MIN: usize = 1 << 10;
 /// The part of such a window below which it counts as spent.
 pub const WINDOW_SPENT: usize = 32;
 /// Connections of HTTP/2 to one server, of each worker: a second one where the first has no stream left. A connection

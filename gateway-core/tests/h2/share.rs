@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use gateway_core::http::h2::{ErrorCode, StreamId};
-use gateway_core::http::limits::{WINDOW_SHARE, WINDOW_SHARED};
+use gateway_core::http::limits::{WINDOW_SHARE, WINDOW_SHARED_EIGHTHS};
 
 use crate::support::*;
 
 /// What is there for whoever comes first, and what is shared.
-const PARTS: [usize; 2] = [65_535 - 8_191 * WINDOW_SHARED, 8_191 * WINDOW_SHARED];
+const PARTS: [usize; 2] = [
+    65_535 - 8_191 * WINDOW_SHARED_EIGHTHS,
+    8_191 * WINDOW_SHARED_EIGHTHS,
+];
 
 /// What a client without content at the backend may hold of what is left.
 fn share(left: usize) -> usize {

@@ -84,10 +84,8 @@ pub struct Connection {
     receive_window: ReceiveWindow,
     growth: Growth,
     send_window: SendWindow,
-    /// When the peer has widened it last.
-    credit_at: Instant,
-    /// What clients hold of it.
-    shares: Shares,
+    /// What clients hold of it, towards a backend. Boxed: there are many more clients.
+    shares: Option<Box<Shares>>,
     output: Vec<u8>,
     /// The DATA frame that was written to it last.
     last_data: Option<LastData>,
@@ -157,8 +155,8 @@ impl Connection {
                 is_due: false,
             },
             send_window: SendWindow::new(WINDOW_BYTES),
-            credit_at: now,
-            shares: Shares::new(WINDOW_BYTES as usize, now),
+            shares: (role == Role::Client)
+                .then(|| Box::new(Shares::new(WINDOW_BYTES as usize, now))),
             output,
             last_data: None,
             control_bytes: 0,
@@ -211,12 +209,11 @@ impl Connection {
         self.ending != Ending::No || self.peers_last.is_some() || self.next_stream().is_none()
     }
 
-    /// Since when, at the least, content waits that others' content keeps from the connection's window: the peer gives no credit for it.
+    /// Since when, at the least, nothing passes to a backend because it gives no credit: its window is as good as spent, or content
+    /// waits of which nothing is sent because its clients have their shares.
     pub fn stalled(&self) -> Option<Instant> {
-        let waits = |one: &Stream| !one.queue.data().is_empty() && one.send_window.available() > 0;
-        let waits = self.streams.iter().any(waits);
-        self.shares
-            .stalled((self.send_window.available(), self.credit_at), waits)
+        let shares = self.shares.as_ref()?;
+        shares.stalled(self.send_window.available())
     }
 
     /// Whether the connection is over once its output is written.
@@ -414,7 +411,9 @@ impl Connection {
     /// Gives back memory that an idle connection does not need.
     pub fn shrink(&mut self) {
         self.streams.shrink();
-        self.shares.shrink();
+        if let Some(shares) = self.shares.as_mut().filter(|_| self.streams.len() == 0) {
+            shares.shrink();
+        }
         if self.row.is_empty() {
             self.row = VecDeque::new();
         }
@@ -452,7 +451,9 @@ impl Connection {
     /// Takes a stream out.
     fn remove(&mut self, stream: StreamId) -> Option<Stream> {
         let removed = self.streams.remove(stream)?;
-        self.give_back(removed.client, removed.held as usize);
+        if let (Some(shares), Some(client)) = (&mut self.shares, removed.client) {
+            shares.give_back(client, removed.held as usize);
+        }
         Some(removed)
     }
 

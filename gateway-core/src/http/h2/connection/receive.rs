@@ -535,8 +535,9 @@ impl Connection {
         if stream == StreamId::CONNECTION {
             let added = self.send_window.add(credit.into());
             added.map_err(|_| Violation::WindowOverflow)?;
-            self.credit_at = now;
-            self.widen();
+            if let Some(shares) = &mut self.shares {
+                shares.widen(self.send_window.available(), now);
+            }
             return Ok(None);
         }
         let Some(open) = self.streams.get_mut(stream) else {
@@ -548,11 +549,12 @@ impl Connection {
         };
         let added = open.send_window.add(credit.into());
         added.map_err(|_| Violation::StreamWindowOverflow)?;
-        let back = open.held.min(credit);
-        open.held -= back;
-        let client = open.client;
+        if let (Some(shares), Some(client)) = (&mut self.shares, open.client) {
+            let back = open.held.min(credit);
+            open.held -= back;
+            shares.give_back(client, back as usize);
+        }
         self.join_row(stream);
-        self.give_back(client, back as usize);
         Ok(None)
     }
 

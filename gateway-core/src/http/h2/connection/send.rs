@@ -102,6 +102,7 @@ impl Connection {
     /// Writes content that waited, a frame of one stream: each stream in turn. `None` if nothing can be written before
     /// the peer gives credit or the output is taken.
     pub fn send_queued(&mut self) -> Option<Left> {
+        self.join_held_back();
         loop {
             let stream = *self.row.front()?;
             if !self.may_send(stream) {
@@ -119,8 +120,8 @@ impl Connection {
                 self.hold_back();
                 continue;
             }
-            if bytes > 0 {
-                self.note_moved();
+            if let Some(shares) = self.shares.as_mut().filter(|_| bytes > 0) {
+                shares.note_moved(self.heard_at);
             }
             let left = Left { key, bytes };
             self.row.rotate_left(1);
@@ -204,11 +205,17 @@ impl Connection {
             return 0;
         };
         let wanted = data.len().min(open.send_window.available());
-        let share = self.shares.of(open.client, available, wanted);
-        let sent = wanted.min(room).min(share);
+        let sent = match (&mut self.shares, open.client) {
+            (Some(shares), Some(client)) => {
+                let share = shares.of(client, available, wanted);
+                let sent = wanted.min(room).min(share);
+                open.held += sent as u32;
+                shares.hold(client, sent);
+                sent
+            }
+            _ => wanted.min(room).min(available),
+        };
         open.send_window.take(sent);
-        open.held += sent as u32;
-        self.shares.hold(open.client, sent);
         self.send_window.take(sent);
         let ends = end_stream && sent == data.len();
         let joined = self.join_data(stream, &data[..sent], ends);
