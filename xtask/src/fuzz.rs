@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -78,33 +79,46 @@ pub fn run_short() -> Result<()> {
         .args(["build", "--profile", "short", "--bins", "--locked"])
         .args(["--target", TRIPLE])
         .env("RUSTFLAGS", COVERAGE.join(" ")))?;
-    let mut crashed = Vec::new();
-    for target in targets(&root())? {
-        let binary = folder
-            .join("target")
-            .join(TRIPLE)
-            .join("short")
-            .join(&target);
-        let mut fuzzing = program(binary);
-        fuzzing
-            .current_dir(&folder)
-            .args(inputs(&target)?)
-            .args(settings(&target, SHORT))
-            // One seed: what has not changed is tried as it was the last time, and does not fail by chance. Other inputs are
-            // found by `cargo xtask fuzz`, which takes a seed of its own each time.
-            .arg("-seed=1")
-            // A crash is told all the same.
-            .arg("-verbosity=0");
-        if let Err(error) = run(&mut fuzzing) {
-            crashed.push(format!("{target}: {error}"));
-        }
-    }
+    let targets = targets(&root())?;
+    // A fuzzer has one thread: as many run beside each other as there are CPUs.
+    let lanes = thread::available_parallelism()?.get();
+    let lane = |first: usize| {
+        let targets = targets.iter().skip(first).step_by(lanes);
+        let crashed = targets.filter_map(|target| {
+            let binary = folder.join("target").join(TRIPLE).join("short");
+            let outcome = run_briefly(target, &binary.join(target));
+            outcome.err().map(|error| format!("{target}: {error}"))
+        });
+        crashed.collect::<Vec<_>>()
+    };
+    let crashed = thread::scope(|scope| {
+        let lanes: Vec<_> = (0..lanes)
+            .map(|first| scope.spawn(move || lane(first)))
+            .collect();
+        let crashed = lanes.into_iter().map(|lane| lane.join());
+        crashed
+            .flat_map(|lane| lane.expect("a lane"))
+            .collect::<Vec<_>>()
+    });
     ensure!(
         crashed.is_empty(),
         "fuzz targets failed; each input is in fuzz/target/crashes:\n{}",
         crashed.join("\n")
     );
     Ok(())
+}
+
+/// A target without cargo-fuzz.
+fn run_briefly(target: &str, binary: &Path) -> Result<()> {
+    run(program(binary)
+        .current_dir(root().join("fuzz"))
+        .args(inputs(target)?)
+        .args(settings(target, SHORT))
+        // One seed: what has not changed is tried as it was the last time, and does not fail by chance. Other inputs are
+        // found by `cargo xtask fuzz`, which takes a seed of its own each time.
+        .arg("-seed=1")
+        // A crash is told all the same.
+        .arg("-verbosity=0"))
 }
 
 /// Names of all targets, sorted.
