@@ -138,7 +138,9 @@ impl<'a, R: Fn(Direction, usize), S: Fn()> Serving<'a, R, S> {
     async fn read(&self) -> Result<(), StreamError> {
         let stream = &self.link.stream;
         loop {
-            if let Some(limiter) = self.limiter.as_ref().filter(|limiter| limiter.is_due()) {
+            // What was left over has been charged, and nothing may come behind it.
+            let limiter = self.limiter.as_ref().filter(|limiter| limiter.is_due());
+            if let Some(limiter) = limiter.filter(|_| !self.link.has_unread()) {
                 // Boxed: most connections never pause, and pay nothing for it.
                 Box::pin(limiter.wait(stream, self.timer, || (self.slowed)())).await?;
             }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tests::{
-    Backend, Behaviour, Client, Closing, Credentials, DATA, Gateway, Request, TlsFailure, Wire,
-    Workspace, eventually,
+    Backend, Behaviour, Client, Closing, Credentials, DATA, Gateway, Http2Client, HttpBackend,
+    Reply, Request, Speaks, TlsFailure, Wire, Workspace, eventually, headers,
 };
 
 const FAILURES: &str = "portcullis_handshake_failures_total";
@@ -300,4 +300,34 @@ fn a_client_that_is_gone_does_not_keep_its_place_for_as_long_as_it_would_be_paus
     }
     let ended = "portcullis_connections_ended_total";
     gateway.wait_for(ended, &[("reason", "client_reset")], COUNT);
+}
+
+#[test]
+fn requests_of_a_client_that_is_slowed_are_answered_however_many_came_at_once() {
+    const COUNT: u32 = 60;
+    let workspace = Workspace::new();
+    let backend = HttpBackend::clear(workspace.host.free(), Speaks::Http1, |_| Reply::status(200));
+    let rules = "[[identity]]\nmatch = { uri = \"spiffe://example.test/agent/*\" }\nbytes_per_second = \"16KiB\"\n";
+    let setup = workspace.setup().identities(rules).http();
+    let gateway = setup.route("edge", "", &[backend.address()], "").start();
+    let mut client = Http2Client::connect(&workspace.client(), gateway.address());
+    let fields = |method: &'static str| -> [(&[u8], &[u8]); 4] {
+        [
+            (b":method", method.as_bytes()),
+            (b":scheme", b"https"),
+            (b":path", b"/v1/traces"),
+            (b":authority", b"gateway.test"),
+        ]
+    };
+    // More than it may send in a second: from now on it is slowed.
+    let upload = client.request(&fields("POST"), &[7; 40_000]);
+    assert_eq!(client.answer(upload).status(), Some(200));
+    let streams = (0..COUNT).map(|position| upload + 2 + 2 * position);
+    let requests = streams
+        .clone()
+        .map(|stream| headers(stream, &fields("GET"), true));
+    client.send(&requests.collect::<Vec<_>>().concat());
+    for stream in streams {
+        assert_eq!(client.answer(stream).status(), Some(200), "stream {stream}");
+    }
 }
