@@ -151,12 +151,11 @@ impl Connection {
             Some(violation) => Err(violation),
             None => self.next_event(input, list, now),
         };
-        if matches!(event, Ok(None)) {
-            self.incomplete_since = match self.receiver.is_incomplete() {
-                true => self.incomplete_since.or(Some(now)),
-                false => None,
-            };
-        }
+        // Not a frame that has begun before, if one is complete now: what is behind it may be read much later.
+        self.incomplete_since = match (&event, self.receiver.is_incomplete()) {
+            (Ok(None), true) => self.incomplete_since.or(Some(now)),
+            _ => None,
+        };
         event.unwrap_or_else(|violation| {
             *input = &[];
             self.receiver.partial = Vec::new();
