@@ -61,6 +61,11 @@ enum Step {
     Refuse {
         end: usize,
     },
+    /// Clients keep to their shares of a backend's window from now on, or no more.
+    Share {
+        end: usize,
+        are_in_force: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -79,6 +84,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (0..ENDS).prop_map(|end| Step::Grow { end }),
         8 => any::<bool>().prop_map(|waits| Step::Wait { waits }),
         8 => (2..ENDS).prop_map(|end| Step::Refuse { end }),
+        8 => (2..ENDS, any::<bool>())
+            .prop_map(|(end, are_in_force)| Step::Share { end, are_in_force }),
     ]
 }
 
@@ -227,6 +234,12 @@ impl Model {
             Step::Leave { end } => self.leave(end),
             Step::Wait { waits } => self.waits = waits,
             Step::Refuse { end } => self.refuses[end] = true,
+            Step::Share { end, are_in_force } => {
+                let (key, mut router) = (self.keys[end], self.router());
+                let now = self.now;
+                self.forwarder
+                    .enforce_shares(key, are_in_force, &mut router, now);
+            }
             Step::Grow { end } => {
                 if let Some(connection) = self.forwarder.connection(self.keys[end]) {
                     connection.grow(&mut self.budget);

@@ -22,6 +22,7 @@ fn share(left: usize) -> usize {
 /// 3, and so on.
 fn backend(clients: u32) -> Peer {
     let mut peer = Peer::backend();
+    peer.connection.enforce_shares(true);
     peer.say(&setting(4, 1 << 20));
     peer.connection.set_client(StreamId::new(1), 0);
     for client in 1..clients {
@@ -33,7 +34,7 @@ fn backend(clients: u32) -> Peer {
 }
 
 fn open(peer: &mut Peer, client: u32) -> u32 {
-    let stream = peer.connection.open(0, peer.now).unwrap();
+    let stream = peer.connection.open(client + 1, peer.now).unwrap();
     peer.connection
         .send_section(stream, fields(&REQUEST), false);
     peer.connection.set_client(stream, client);
@@ -126,6 +127,49 @@ fn content_of_nobody_has_the_whole_window() {
     peer.say(&setting(4, 1 << 20));
     peer.hear();
     assert_eq!(offer(&mut peer, 1, 100_000), 65_535);
+}
+
+#[test]
+fn content_has_the_whole_window_where_shares_are_not_in_force_and_as_soon_as_they_are_not() {
+    let mut peer = backend(2);
+    peer.connection.enforce_shares(false);
+    assert_eq!(offer(&mut peer, 1, 50_000), 50_000);
+    peer.connection.enforce_shares(true);
+    assert_eq!(offer(&mut peer, 1, 50_000), 0);
+    assert!(peer.connection.stalled().is_some());
+    peer.connection.enforce_shares(false);
+    assert_eq!(send_queued(&mut peer), 65_535 - 50_000);
+}
+
+#[test]
+fn streams_that_are_held_back_have_their_turns() {
+    // A server that reads everything, and gives credit when half of its window is used.
+    let mut peer = backend(6);
+    let mut got = [0; 6];
+    let mut used = 0;
+    for client in 0..6 {
+        got[client as usize] += offer(&mut peer, 2 * client + 1, 1 << 20);
+    }
+    used += got.iter().sum::<usize>();
+    for _ in 0..60 {
+        assert!(used >= 65_535 / 2, "the server gives no credit");
+        let mut credit = vec![window_update(0, used as u32)];
+        credit.extend((0..6).map(|client| window_update(2 * client + 1, 65_535)));
+        used = 0;
+        peer.say(&credit.concat());
+        loop {
+            match peer.connection.send_queued() {
+                Some(left) => {
+                    got[left.key as usize - 1] += left.bytes;
+                    used += left.bytes;
+                }
+                None if peer.hear().is_empty() => break,
+                None => {}
+            }
+        }
+    }
+    let [least, most] = [got.iter().min(), got.iter().max()].map(Option::unwrap);
+    assert!(least * 2 > *most, "{got:?}");
 }
 
 #[test]

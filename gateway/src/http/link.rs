@@ -99,6 +99,8 @@ pub(super) struct ServerLink {
     pub(super) left_at: Cell<Instant>,
     /// Since when the server gives no credit for the connection, as looks have found.
     stalled_since: Cell<Option<Instant>>,
+    /// Whether clients keep to their shares of the connection's window.
+    pub(super) has_shares: Cell<bool>,
     /// Whether it gets no more.
     pub(super) is_retired: Cell<bool>,
     /// Whether it closes at once, because its chain is trusted no more.
@@ -119,6 +121,7 @@ impl ServerLink {
             in_flight: Cell::new(0),
             left_at: Cell::new(now),
             stalled_since: Cell::new(None),
+            has_shares: Cell::new(false),
             is_retired: Cell::new(false),
             is_distrusted: Cell::new(false),
         }

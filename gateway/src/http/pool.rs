@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use gateway_core::balance::{Patience, Server, ServerShare};
 use gateway_core::endpoint::Endpoint;
-use gateway_core::http::forward::{Forwarder, HttpVersion};
+use gateway_core::http::forward::{ConnectionKey, Forwarder, HttpVersion};
 use gateway_core::http::h2::ErrorCode;
 use gateway_core::http::limits::{
     HTTP1_CONNECTING_MAX, HTTP2_CONNECTIONS_MAX, HTTP2_FURTHER_RETRY,
@@ -138,6 +138,26 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// The connections on which clients have to keep to their shares from now on, and those on which they need not any more: they
+    /// do where an older connection to the same server is stalled. Never on the oldest: a server that gives credit late is then none
+    /// that stalls.
+    pub(super) fn share_changes(&self, now: Instant) -> Vec<(ConnectionKey, bool)> {
+        let mut changes = Vec::new();
+        for links in self.links.values() {
+            let mut has_stalled = false;
+            for link in links {
+                let Some(known) = link.server() else {
+                    continue;
+                };
+                if known.has_shares.replace(has_stalled) != has_stalled {
+                    changes.push((link.key, has_stalled));
+                }
+                has_stalled |= known.is_stalled(now);
+            }
+        }
+        changes
     }
 
     /// Whether a connection to any server stands.

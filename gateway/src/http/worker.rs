@@ -350,16 +350,30 @@ impl HttpWorker {
         }
     }
 
+    /// Has clients keep to their shares of connections to servers, where they have to.
+    pub(super) fn enforce_shares(&self, now: Instant) {
+        let pools = self.pools.borrow();
+        let changes = pools.iter().flat_map(|pool| pool.share_changes(now));
+        let changes: Vec<_> = changes.collect();
+        drop(pools);
+        let mut routing = Routing::new(self, now);
+        let mut forwarder = self.forwarder.borrow_mut();
+        for (key, are_in_force) in changes {
+            forwarder.enforce_shares(key, are_in_force, &mut routing, now);
+        }
+    }
+
     async fn keep_time(self: Rc<Self>) {
         let mut connections_at = Instant::now();
         loop {
             monoio::time::sleep(LOOK_INTERVAL).await;
             let now = Instant::now();
             self.replace_servers(now);
-            let mut forwarder = self.forwarder.borrow_mut();
             for pool in self.pools.borrow().iter() {
-                pool.look(&mut forwarder, now);
+                pool.look(&mut self.forwarder.borrow_mut(), now);
             }
+            self.enforce_shares(now);
+            let mut forwarder = self.forwarder.borrow_mut();
             let mut routing = Routing::new(&self, now);
             forwarder.check_time(&mut routing, now);
             if now >= connections_at {

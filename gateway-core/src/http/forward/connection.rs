@@ -218,6 +218,14 @@ impl PeerConnection {
         }
     }
 
+    /// Has clients keep to their shares of the window, or no more. HTTP/1 has none.
+    pub(super) fn enforce_shares(&mut self, are_in_force: bool) {
+        match self {
+            PeerConnection::Http1(_) => {}
+            PeerConnection::Http2(one) => one.enforce_shares(are_in_force),
+        }
+    }
+
     /// The keys of open streams above `last`. HTTP/1 has no such thing as a last stream.
     pub fn keys_above(&self, last: StreamId) -> impl Iterator<Item = (StreamId, u32)> + '_ {
         let streams = match self {

@@ -193,6 +193,20 @@ impl Forwarder {
         peer(&mut self.peers, key).map(|peer| &mut peer.connection)
     }
 
+    /// Has clients keep to their shares of the window of a backend's connection, or no more: what was held back is sent then.
+    pub fn enforce_shares(
+        &mut self,
+        key: ConnectionKey,
+        are_in_force: bool,
+        router: &mut impl Router,
+        now: Instant,
+    ) {
+        if let Some(connection) = self.connection(key) {
+            connection.enforce_shares(are_in_force);
+            self.send_queued(key, router, now);
+        }
+    }
+
     /// Replaces what is known of a client.
     pub fn set_client(&mut self, key: ConnectionKey, client: Rc<Client>) {
         if let Some(peer) = peer(&mut self.peers, key)

@@ -37,6 +37,8 @@ pub(super) struct Stream {
     pub(super) queue: Queue,
     /// Whether it stands in its connection's row of streams that may send.
     pub(super) is_in_row: bool,
+    /// It waits for a share of the window, and not in the row.
+    pub(super) is_held_back: bool,
     /// Whether DATA has come.
     pub(super) has_data: bool,
 }
@@ -138,6 +140,7 @@ mod tests {
             send_window: SendWindow::new(10),
             queue: Queue::default(),
             is_in_row: false,
+            is_held_back: false,
             has_data: false,
         }
     }

@@ -1,6 +1,6 @@
-//! One client's content fills its part of the window of a connection that all clients of a backend share. In: an upload of which
-//! the server takes nothing, or nothing for a while. Out: others are answered meanwhile: what is small at once, what is larger on
-//! another connection, which ends when it is needed no more.
+//! One client's content fills the window of a connection that all clients of a backend share. In: uploads of which the server takes
+//! nothing, or nothing for a while. Out: others are answered meanwhile on another connection, of which such uploads leave them a
+//! part, and which ends when it is needed no more.
 
 use std::process::{Child, Stdio};
 use std::thread;
@@ -17,7 +17,7 @@ const ATTEMPTS: usize = 10;
 /// What the server takes at most on a connection of which it passes nothing on.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// What one client can hold of it.
+/// What one client can hold of it beside a connection of which the server takes nothing.
 const ONES: usize = WINDOW_BYTES / 8 * 5;
 
 /// Content that fits into the share of another one, and content that does not.
@@ -44,8 +44,13 @@ fn start(workspace: &Workspace) -> (HttpBackend, Gateway) {
     (backend, gateway)
 }
 
-/// An upload that fills what one client may, and runs on.
-fn upload(workspace: &Workspace, gateway: &Gateway, backend: &HttpBackend, path: &str) -> Child {
+/// An upload that fills so much of the window of a connection, counted from 0, and runs on.
+fn upload(
+    (workspace, gateway): (&Workspace, &Gateway),
+    backend: &HttpBackend,
+    path: &str,
+    (connection, bytes): (usize, usize),
+) -> Child {
     let arguments = format!("h2 --kind post --size 8MiB --count 1 --timeout 9m --path {path}");
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let mut command = load(workspace, gateway, &arguments);
@@ -53,7 +58,8 @@ fn upload(workspace: &Workspace, gateway: &Gateway, backend: &HttpBackend, path:
     let uploading = command.spawn().expect("the load starts");
     eventually("the upload fills what it may", || {
         let tapes = backend.tapes();
-        tapes.iter().any(|tape| tape.len() >= ONES).then_some(())
+        let tape = tapes.get(connection)?;
+        (tape.len() >= bytes).then_some(())
     });
     uploading
 }
@@ -86,36 +92,45 @@ fn attempts_until_answered(workspace: &Workspace, gateway: &Gateway, bytes: usiz
     answered.expect("one of the requests is answered")
 }
 
-/// Has another client send so much content beside an upload of which the server takes nothing. Returns how many requests it sent until
-/// one was answered, and on which connection of the server that was.
-fn beside_an_upload(bytes: usize) -> (usize, usize) {
-    let workspace = Workspace::new();
-    let (backend, gateway) = start(&workspace);
-    let mut uploading = upload(&workspace, &gateway, &backend, "/stall");
-    let attempts = attempts_until_answered(&workspace, &gateway, bytes);
+fn end(mut uploading: Child) {
     let still_runs = uploading.try_wait().expect("it is a child").is_none();
     uploading.kill().expect("it is a child");
     uploading.wait().expect("it is a child");
     assert!(still_runs, "the upload did not last");
-    let requests = backend.requests();
-    let of = |path: &str| {
-        let found = requests.iter().rfind(|request| request.path == path);
-        found.map(|request| request.connection)
-    };
-    assert_eq!(of("/stall"), Some(0));
-    (attempts, of("/small").expect("it was answered"))
+}
+
+/// The connections of the server on which requests for this path came.
+fn connections(backend: &HttpBackend, path: &str) -> Vec<usize> {
+    let requests = backend.requests().into_iter();
+    let found = requests.filter(|request| request.path == path);
+    found.map(|request| request.connection).collect()
 }
 
 #[test]
-fn an_upload_of_which_a_server_takes_nothing_leaves_others_a_part_of_the_window() {
-    let (attempts, _) = beside_an_upload(SMALL);
+fn beside_an_upload_of_which_a_server_takes_nothing_requests_get_another_connection() {
+    let workspace = Workspace::new();
+    let (backend, gateway) = start(&workspace);
+    let of = (&workspace, &gateway);
+    let uploading = upload(of, &backend, "/stall", (0, WINDOW_BYTES));
+    attempts_until_answered(&workspace, &gateway, LARGE);
+    end(uploading);
+    assert_eq!(connections(&backend, "/stall"), [0]);
+    assert_eq!(connections(&backend, "/small").last(), Some(&1));
+}
+
+#[test]
+fn a_further_upload_of_which_a_server_takes_nothing_leaves_others_a_part_of_the_window() {
+    let workspace = Workspace::new();
+    let (backend, gateway) = start(&workspace);
+    let of = (&workspace, &gateway);
+    let first = upload(of, &backend, "/stall", (0, WINDOW_BYTES));
+    attempts_until_answered(&workspace, &gateway, LARGE);
+    let second = upload(of, &backend, "/stall", (1, ONES));
+    let attempts = attempts_until_answered(&workspace, &gateway, SMALL);
+    end(first);
+    end(second);
+    assert_eq!(connections(&backend, "/stall"), [0, 1]);
     assert_eq!(attempts, 1);
-}
-
-#[test]
-fn what_is_larger_than_a_share_gets_another_connection_beside_such_an_upload() {
-    let (_, connection) = beside_an_upload(LARGE);
-    assert_eq!(connection, 1);
 }
 
 #[test]
@@ -123,7 +138,8 @@ fn what_is_larger_than_a_share_gets_another_connection_beside_such_an_upload() {
 fn a_connection_made_beside_a_stalled_one_ends_when_it_is_needed_no_more() {
     let workspace = Workspace::new();
     let (backend, gateway) = start(&workspace);
-    let uploading = upload(&workspace, &gateway, &backend, "/pause");
+    let of = (&workspace, &gateway);
+    let uploading = upload(of, &backend, "/pause", (0, WINDOW_BYTES));
     attempts_until_answered(&workspace, &gateway, LARGE);
     await_connections(&gateway, 2);
     let report = report(&uploading.wait_with_output().expect("the load ends"));

@@ -444,6 +444,7 @@ impl Connection {
             send_window: SendWindow::new(self.peer.initial_window),
             queue: Queue::default(),
             is_in_row: false,
+            is_held_back: false,
             has_data: false,
         });
     }
@@ -453,6 +454,7 @@ impl Connection {
         let removed = self.streams.remove(stream)?;
         if let (Some(shares), Some(client)) = (&mut self.shares, removed.client) {
             shares.give_back(client, removed.held as usize);
+            shares.forget(removed.is_held_back);
         }
         Some(removed)
     }

@@ -115,18 +115,22 @@ impl Connection {
                 return None;
             }
             let key = open.key;
+            let waits = open.queue.data().len().min(FRAME_PAYLOAD_BYTES_MAX);
+            let wanted = waits.min(open.send_window.available()).min(room);
             let bytes = self.write_queued(stream);
-            if bytes == 0 && self.has_content(stream) {
-                self.hold_back();
+            // What got no more than its share has had its turn: the next time it is behind those that got less.
+            match bytes < wanted {
+                true => self.hold_back(),
+                false => self.row.rotate_left(1),
+            }
+            if bytes == 0 && wanted > 0 {
                 continue;
             }
             if let Some(shares) = self.shares.as_mut().filter(|_| bytes > 0) {
                 shares.note_moved(self.heard_at);
             }
-            let left = Left { key, bytes };
-            self.row.rotate_left(1);
             self.forget_if_over(stream);
-            return Some(left);
+            return Some(Left { key, bytes });
         }
     }
 
@@ -149,6 +153,7 @@ impl Connection {
     pub(super) fn join_row(&mut self, stream: StreamId) {
         if let Some(open) = self.streams.get_mut(stream)
             && !open.queue.is_empty()
+            && !open.is_held_back
             && !std::mem::replace(&mut open.is_in_row, true)
         {
             self.row.push_back(stream);
@@ -158,9 +163,15 @@ impl Connection {
     /// All streams may have credit again.
     pub(super) fn join_all(&mut self) {
         for stream in self.streams.iter_mut() {
-            if !stream.queue.is_empty() && !std::mem::replace(&mut stream.is_in_row, true) {
+            if !stream.queue.is_empty()
+                && !stream.is_held_back
+                && !std::mem::replace(&mut stream.is_in_row, true)
+            {
                 self.row.push_back(stream.id);
             }
+        }
+        if let Some(shares) = &mut self.shares {
+            shares.note_more();
         }
     }
 

@@ -2,26 +2,32 @@
 //! carries, what is sent of it, credit. Out: how much may be sent now. A backend that does not read what one client sends gives no
 //! credit for it: without shares that client's content would fill the whole window, and everybody's requests would wait.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::Connection;
 use crate::http::h2::StreamId;
 use crate::http::limits::{
-    WINDOW_SHARE, WINDOW_SHARE_BYTES_MIN, WINDOW_SHARED_EIGHTHS, WINDOW_SPENT,
+    WINDOW_SHARE, WINDOW_SHARE_BYTES_MIN, WINDOW_SHARED_BYTES_MAX, WINDOW_SHARED_EIGHTHS,
+    WINDOW_SPENT,
 };
 
 /// What clients hold of a window. Takes eight bytes for each client of the worker while requests are under way.
 #[derive(Debug)]
 pub(super) struct Shares {
+    /// Whether clients are held to them.
+    are_in_force: bool,
     /// The widest that the window was, in bytes.
     widest: usize,
     /// When the peer has widened it last.
     credit_at: Instant,
     /// What each client has sent for which its streams have got no credit, by its number, in bytes.
     held: Vec<usize>,
-    /// Whether content waits because its client has its share.
-    has_held_back: bool,
-    /// Whether there has been more to share since that was looked at.
+    /// Streams whose content waits because their clients have their shares, in the order in which they were held back. Some may be gone.
+    waiting: VecDeque<StreamId>,
+    /// How many of them are not.
+    held_back: usize,
+    /// Whether there has been more to share since they were looked at.
     is_due: bool,
     /// When content that had waited was sent last.
     moved_at: Instant,
@@ -30,10 +36,12 @@ pub(super) struct Shares {
 impl Shares {
     pub(super) fn new(window: usize, now: Instant) -> Self {
         Shares {
+            are_in_force: false,
             widest: window,
             credit_at: now,
             held: Vec::new(),
-            has_held_back: false,
+            waiting: VecDeque::new(),
+            held_back: 0,
             is_due: false,
             moved_at: now,
         }
@@ -43,12 +51,21 @@ impl Shares {
     pub(super) fn widen(&mut self, available: usize, now: Instant) {
         self.widest = self.widest.max(available);
         self.credit_at = now;
-        self.is_due = self.has_held_back;
+        self.note_more();
+    }
+
+    /// Content that is held back may have a share by now.
+    pub(super) fn note_more(&mut self) {
+        self.is_due = self.held_back > 0;
     }
 
     /// How many of `wanted` bytes of a client's content a window takes of which so many are available.
     pub(super) fn of(&self, client: u32, available: usize, wanted: usize) -> usize {
-        let free = available.saturating_sub(self.widest / 8 * WINDOW_SHARED_EIGHTHS);
+        if !self.are_in_force {
+            return available;
+        }
+        let shared = (self.widest / 8 * WINDOW_SHARED_EIGHTHS).min(WINDOW_SHARED_BYTES_MAX);
+        let free = available.saturating_sub(shared);
         if free >= wanted {
             return free;
         }
@@ -71,7 +88,12 @@ impl Shares {
         if let Some(held) = self.held.get_mut(client as usize) {
             *held -= bytes;
         }
-        self.is_due = self.has_held_back;
+        self.note_more();
+    }
+
+    /// A stream is gone.
+    pub(super) fn forget(&mut self, is_held_back: bool) {
+        self.held_back -= usize::from(is_held_back);
     }
 
     /// Content that had waited was sent.
@@ -84,65 +106,81 @@ impl Shares {
     pub(super) fn stalled(&self, available: usize) -> Option<Instant> {
         match available < self.widest / WINDOW_SPENT {
             true => Some(self.credit_at),
-            false => self.has_held_back.then_some(self.moved_at),
+            false => (self.held_back > 0).then_some(self.moved_at),
         }
     }
 
     /// Gives back memory. No stream is open: nothing is held.
     pub(super) fn shrink(&mut self) {
         self.held = Vec::new();
+        self.waiting = VecDeque::new();
     }
 }
 
 impl Connection {
-    /// Notes whose content a stream carries, before it carries any; a small number for each client. Of five eighths of the
-    /// connection's window everybody takes what is there; of the rest each client's streams together hold at most a part of what they
-    /// leave to others, by [`WINDOW_SHARE`].
+    /// Notes whose content a stream carries, before it carries any; a small number for each client.
     pub fn set_client(&mut self, stream: StreamId, client: u32) {
         if let Some(stream) = self.streams.get_mut(stream) {
             stream.client = Some(client);
         }
     }
 
-    /// Whether content waits on a stream.
-    pub(super) fn has_content(&mut self, stream: StreamId) -> bool {
-        let open = self.streams.get_mut(stream);
-        open.is_some_and(|open| !open.queue.data().is_empty())
+    /// Has clients keep to their shares of the connection's window, or no more. Of five eighths of it everybody takes what is there;
+    /// of the rest each client's streams together hold at most a part of what they leave to others, by [`WINDOW_SHARE`]. A peer that
+    /// gives credit only when all of its window is used gives none then: this is for peers of which one has been seen to give none.
+    pub fn enforce_shares(&mut self, are_in_force: bool) {
+        if let Some(shares) = &mut self.shares {
+            shares.are_in_force = are_in_force;
+            shares.note_more();
+        }
     }
 
     /// The stream whose turn it is has the share of its client: others have theirs.
     pub(super) fn hold_back(&mut self) {
-        self.leave_row();
-        if let Some(shares) = &mut self.shares {
-            shares.has_held_back = true;
+        let Some(stream) = self.row.pop_front() else {
+            return;
+        };
+        let open = self.streams.get_mut(stream);
+        if let (Some(shares), Some(open)) = (&mut self.shares, open) {
+            (open.is_in_row, open.is_held_back) = (false, true);
+            shares.waiting.push_back(stream);
+            shares.held_back += 1;
         }
     }
 
     /// Content that was held back stands in the row again where its client has a share by now: all that waits, or enough for a frame
-    /// that is worth its header. Looks at all streams, and so at most once for each output that is taken: where there is some now,
-    /// this is called again behind it.
+    /// that is worth its header. What has waited longest comes first. Looks at all that is held back, and so at most once for each
+    /// output that is taken: where there is some now, this is called again behind it.
     pub(super) fn join_held_back(&mut self) {
         let shares = self.shares.as_deref_mut().filter(|shares| shares.is_due);
         let Some(shares) = shares.filter(|_| self.output.is_empty()) else {
             return;
         };
-        (shares.is_due, shares.has_held_back) = (false, false);
+        shares.is_due = false;
         let available = self.send_window.available();
         let enough = WINDOW_SHARE_BYTES_MIN.min(shares.widest / WINDOW_SPENT);
-        for stream in self.streams.iter_mut().filter(|one| !one.is_in_row) {
-            let waits = stream.queue.data().len();
-            let (Some(client), Some(wanted)) = (
-                stream.client,
-                Some(waits.min(stream.send_window.available())).filter(|bytes| *bytes > 0),
-            ) else {
+        for _ in 0..shares.waiting.len() {
+            let Some(id) = shares.waiting.pop_front() else {
+                break;
+            };
+            let Some(stream) = self.streams.get_mut(id) else {
                 continue;
             };
-            let wanted = wanted.min(enough);
-            if shares.of(client, available, wanted) >= wanted {
-                stream.is_in_row = true;
-                self.row.push_back(stream.id);
-            } else {
-                shares.has_held_back = true;
+            let waits = stream.queue.data().len();
+            let wanted = waits.min(stream.send_window.available()).min(enough);
+            let share = match stream.client {
+                Some(client) => shares.of(client, available, wanted),
+                None => available,
+            };
+            if share < wanted {
+                shares.waiting.push_back(id);
+                continue;
+            }
+            // Without credit of its own it joins when that comes.
+            (stream.is_held_back, stream.is_in_row) = (false, wanted > 0);
+            shares.held_back -= 1;
+            if stream.is_in_row {
+                self.row.push_back(id);
             }
         }
     }
