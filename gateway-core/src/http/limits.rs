@@ -107,6 +107,8 @@ pub const BACKEND_WINDOW_BYTES: u32 = CLIENT_STREAMS_MAX * (WINDOW_BYTES + 1);
 pub const WINDOW_SHARED_EIGHTHS: usize = 3;
 /// The most of it, in bytes: nginx, whose window is of two GiB, gives credit when three quarters of it are used.
 pub const WINDOW_SHARED_BYTES_MAX: usize = 1 << 20;
+/// How soon after shares are lifted a server gives credit that had waited for more of its window to be used.
+pub const CREDIT_LATE_MAX: Duration = Duration::from_secs(2);
 /// The part of what is left of it that the content of one client may hold: of seventeen parts sixteen are left to others. Twenty
 /// clients whose content the backend does not read leave a ninth of the window.
 pub const WINDOW_SHARE: usize = 16;

@@ -1,6 +1,6 @@
 //! Shares of a backend's window: what clients whose content is not read leave to others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_core::http::h2::{ErrorCode, StreamId};
 use gateway_core::http::limits::{WINDOW_SHARE, WINDOW_SHARED_EIGHTHS};
@@ -22,7 +22,6 @@ fn share(left: usize) -> usize {
 /// 3, and so on.
 fn backend(clients: u32) -> Peer {
     let mut peer = Peer::backend();
-    peer.connection.enforce_shares(true);
     peer.say(&setting(4, 1 << 20));
     peer.connection.set_client(StreamId::new(1), 0);
     for client in 1..clients {
@@ -58,6 +57,13 @@ fn send_queued(peer: &mut Peer) -> usize {
             None => {}
         }
     }
+}
+
+/// Since when content waits because its client has its share.
+fn held_back_since(peer: &Peer) -> Option<Instant> {
+    let stall = peer.connection.stalled()?;
+    assert!(!stall.is_spent);
+    Some(stall.since)
 }
 
 #[test]
@@ -132,13 +138,41 @@ fn content_of_nobody_has_the_whole_window() {
 #[test]
 fn content_has_the_whole_window_where_shares_are_not_in_force_and_as_soon_as_they_are_not() {
     let mut peer = backend(2);
-    peer.connection.enforce_shares(false);
+    peer.connection.enforce_shares(false, peer.now);
     assert_eq!(offer(&mut peer, 1, 50_000), 50_000);
-    peer.connection.enforce_shares(true);
+    peer.connection.enforce_shares(true, peer.now);
     assert_eq!(offer(&mut peer, 1, 50_000), 0);
     assert!(peer.connection.stalled().is_some());
-    peer.connection.enforce_shares(false);
+    peer.connection.enforce_shares(false, peer.now);
     assert_eq!(send_queued(&mut peer), 65_535 - 50_000);
+}
+
+/// Has a server give this much credit a moment after shares were lifted. Returns whether it is one that gives credit late.
+fn credits_late(credit: usize, after: Duration) -> bool {
+    let mut peer = backend(2);
+    offer(&mut peer, 1, 100_000);
+    peer.connection.enforce_shares(false, peer.now);
+    assert_eq!(send_queued(&mut peer), PARTS[1]);
+    assert!(
+        peer.connection
+            .stalled()
+            .is_some_and(|stall| stall.is_spent)
+    );
+    assert!(!peer.connection.credits_late());
+    peer.wait(after);
+    peer.say(&window_update(0, credit as u32));
+    peer.connection.credits_late()
+}
+
+#[test]
+fn a_server_that_gives_credit_as_soon_as_its_whole_window_is_used_is_known_by_that() {
+    let soon = Duration::from_millis(100);
+    assert!(credits_late(65_535, soon));
+    assert!(credits_late(PARTS[0], soon));
+    // It takes nothing of what one client has sent, and gives credit for what others have.
+    assert!(!credits_late(PARTS[1], soon));
+    // It has stood still, and goes on.
+    assert!(!credits_late(65_535, Duration::from_secs(3)));
 }
 
 #[test]
@@ -179,15 +213,15 @@ fn content_that_is_held_back_stalls_a_connection_until_it_moves() {
     offer(&mut peer, 1, 40_000);
     assert_eq!(peer.connection.stalled(), None);
     offer(&mut peer, 1, 30_000);
-    assert_eq!(peer.connection.stalled(), Some(opened));
+    assert_eq!(held_back_since(&peer), Some(opened));
     // What others send at once says nothing of what waits.
     peer.wait(Duration::from_secs(1));
     offer(&mut peer, 3, 100);
-    assert_eq!(peer.connection.stalled(), Some(opened));
+    assert_eq!(held_back_since(&peer), Some(opened));
     peer.say(&window_update(0, 10_000));
     let moved = peer.now;
     assert!(send_queued(&mut peer) > 0);
-    assert_eq!(peer.connection.stalled(), Some(moved));
+    assert_eq!(held_back_since(&peer), Some(moved));
     peer.say(&[window_update(1, 50_000), window_update(0, 40_000)].concat());
     send_queued(&mut peer);
     assert_eq!(peer.connection.stalled(), None);

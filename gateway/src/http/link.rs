@@ -13,6 +13,7 @@ use std::time::Instant;
 use gateway_core::certificate::Chain;
 use gateway_core::endpoint::Endpoint;
 use gateway_core::http::forward::{Client, ConnectionKey, HttpVersion};
+use gateway_core::http::h2::Stall;
 use gateway_core::http::limits::{
     HEADER_LIST_BYTES_MAX, HEADER_TIMEOUT_DEFAULT, HTTP2_FURTHER_IDLE, SERVER_STALL,
 };
@@ -97,8 +98,8 @@ pub(super) struct ServerLink {
     pub(super) in_flight: Cell<u32>,
     /// When the last one left it, or it was opened.
     pub(super) left_at: Cell<Instant>,
-    /// Since when the server gives no credit for the connection, as looks have found.
-    stalled_since: Cell<Option<Instant>>,
+    /// That the server gives no credit for the connection, as looks have found.
+    stall: Cell<Option<Stall>>,
     /// Whether clients keep to their shares of the connection's window.
     pub(super) has_shares: Cell<bool>,
     /// Whether it gets no more.
@@ -120,8 +121,8 @@ impl ServerLink {
             chain,
             in_flight: Cell::new(0),
             left_at: Cell::new(now),
-            stalled_since: Cell::new(None),
-            has_shares: Cell::new(false),
+            stall: Cell::new(None),
+            has_shares: Cell::new(true),
             is_retired: Cell::new(false),
             is_distrusted: Cell::new(false),
         }
@@ -129,15 +130,27 @@ impl ServerLink {
 
     /// Notes what a look has found: since when nothing passes, at the least, because the server gives no credit. What passed between
     /// two looks counts: a server that is slow takes something of everybody.
-    pub(super) fn note_stalled(&self, since: Option<Instant>, now: Instant) {
-        let known = self.stalled_since.get().unwrap_or(now);
-        self.stalled_since.set(since.map(|since| known.max(since)));
+    pub(super) fn note_stalled(&self, stall: Option<Stall>, now: Instant) {
+        let known = self.stall.get().map_or(now, |stall| stall.since);
+        self.stall.set(stall.map(|stall| Stall {
+            since: known.max(stall.since),
+            ..stall
+        }));
     }
 
     /// Whether the server has given no credit for the connection for so long that content of no request passes.
     pub(super) fn is_stalled(&self, now: Instant) -> bool {
-        let since = self.stalled_since.get();
-        since.is_some_and(|since| now.saturating_duration_since(since) >= SERVER_STALL)
+        self.lasting_stall(now).is_some()
+    }
+
+    /// The same, and so that nothing more fits into its window.
+    pub(super) fn is_spent(&self, now: Instant) -> bool {
+        self.lasting_stall(now).is_some_and(|stall| stall.is_spent)
+    }
+
+    fn lasting_stall(&self, now: Instant) -> Option<Stall> {
+        let lasts = |stall: &Stall| now.saturating_duration_since(stall.since) >= SERVER_STALL;
+        self.stall.get().filter(lasts)
     }
 
     /// Whether it has had no requests for so long that a further connection ends.

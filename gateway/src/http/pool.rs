@@ -18,7 +18,7 @@ use gateway_core::http::pool::{PoolServer, PoolSettings, ServerKey, ServerPool};
 use gateway_core::http::retry_budget::RetryBudget;
 use gateway_core::limits;
 
-use super::link::Link;
+use super::link::{Link, ServerLink};
 use crate::config::{Backend, Config};
 
 /// The servers of one backend.
@@ -35,6 +35,8 @@ pub(super) struct Pool {
     failed_at: BTreeMap<ServerKey, Instant>,
     /// Servers that speak HTTP/1: a connection has one request at a time.
     of_http1: BTreeSet<ServerKey>,
+    /// Servers that give credit only when most of a window is used. Of servers to which a connection stands.
+    credit_late: BTreeSet<ServerKey>,
 }
 
 impl Pool {
@@ -51,6 +53,7 @@ impl Pool {
                 connecting: BTreeMap::new(),
                 failed_at: BTreeMap::new(),
                 of_http1: BTreeSet::new(),
+                credit_late: BTreeSet::new(),
             })
             .collect()
     }
@@ -97,6 +100,8 @@ impl Pool {
         let usable = links.filter_map(|link| {
             let known = link.server().filter(|known| !known.is_retired.get())?;
             let (is_stalled, in_flight) = (known.is_stalled(now), known.in_flight.get());
+            // Where clients have their shares, others have theirs.
+            let stall = (is_stalled, known.is_spent(now));
             let is_usable = match link.version {
                 HttpVersion::Http1 => in_flight == 0,
                 HttpVersion::Http2 => {
@@ -104,7 +109,7 @@ impl Pool {
                     is_stalled || flowing <= HTTP2_CONNECTIONS_MAX
                 }
             };
-            is_usable.then_some(((is_stalled, in_flight), link))
+            is_usable.then_some(((stall, in_flight), link))
         });
         usable.min_by_key(|(load, _)| *load).map(|(_, link)| link)
     }
@@ -140,21 +145,33 @@ impl Pool {
         }
     }
 
-    /// The connections on which clients have to keep to their shares from now on, and those on which they need not any more: they
-    /// do where an older connection to the same server is stalled. Never on the oldest: a server that gives credit late is then none
-    /// that stalls.
-    pub(super) fn share_changes(&self, now: Instant) -> Vec<(ConnectionKey, bool)> {
+    /// The connections on which clients have to keep to their shares from now on, and those on which they need not any more. They do,
+    /// unless the server has been seen to give credit late. To see that, they do not on the oldest connection while it is stalled.
+    pub(super) fn share_changes(
+        &mut self,
+        forwarder: &mut Forwarder,
+        now: Instant,
+    ) -> Vec<(ConnectionKey, bool)> {
         let mut changes = Vec::new();
-        for links in self.links.values() {
-            let mut has_stalled = false;
-            for link in links {
-                let Some(known) = link.server() else {
-                    continue;
-                };
-                if known.has_shares.replace(has_stalled) != has_stalled {
-                    changes.push((link.key, has_stalled));
+        for (server, links) in &self.links {
+            let usable = || {
+                let links = links.iter();
+                let known = links.filter_map(|link| Some((link.key, link.server()?)));
+                known.filter(|(_, known)| !known.is_retired.get())
+            };
+            let mut credits_late = |(key, _): (ConnectionKey, &ServerLink)| {
+                let connection = forwarder.connection(key);
+                connection.is_some_and(|connection| connection.credits_late())
+            };
+            if usable().any(&mut credits_late) {
+                self.credit_late.insert(*server);
+            }
+            let have_none = self.credit_late.contains(server);
+            for (position, (key, known)) in usable().enumerate() {
+                let is_lifted = have_none || (position == 0 && known.is_stalled(now));
+                if known.has_shares.replace(!is_lifted) == is_lifted {
+                    changes.push((key, !is_lifted));
                 }
-                has_stalled |= known.is_stalled(now);
             }
         }
         changes
@@ -244,6 +261,7 @@ impl Pool {
             if links.is_empty() {
                 self.links.remove(&server);
                 self.failed_at.remove(&server);
+                self.credit_late.remove(&server);
             }
         }
     }

@@ -71,7 +71,6 @@ async fn connect_and_serve(
         }
     };
     let link = open(worker, (backend, server, address), connection, now);
-    worker.enforce_shares(now);
     worker.place_waiting(backend, now);
     let error = serve(worker, &link).await;
     let has_broken = error.is_some();

@@ -351,13 +351,14 @@ impl HttpWorker {
     }
 
     /// Has clients keep to their shares of connections to servers, where they have to.
-    pub(super) fn enforce_shares(&self, now: Instant) {
-        let pools = self.pools.borrow();
-        let changes = pools.iter().flat_map(|pool| pool.share_changes(now));
+    fn enforce_shares(&self, now: Instant) {
+        let mut forwarder = self.forwarder.borrow_mut();
+        let mut pools = self.pools.borrow_mut();
+        let each = pools.iter_mut();
+        let changes = each.flat_map(|pool| pool.share_changes(&mut forwarder, now));
         let changes: Vec<_> = changes.collect();
         drop(pools);
         let mut routing = Routing::new(self, now);
-        let mut forwarder = self.forwarder.borrow_mut();
         for (key, are_in_force) in changes {
             forwarder.enforce_shares(key, are_in_force, &mut routing, now);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::h1::{Fault, Http1Connection};
 use crate::http::h2::{
-    Connection, ErrorCode, Event, Left, Role, StreamId, Violation, WindowBudget,
+    Connection, ErrorCode, Event, Left, Role, Stall, StreamId, Violation, WindowBudget,
 };
 use crate::http::limits::OUTPUT_BYTES_MAX;
 use crate::http::message::{Field, HeaderList};
@@ -171,7 +171,7 @@ impl PeerConnection {
     }
 
     /// Since when, at the least, nothing passes because the peer gives no credit: [`Connection::stalled`]. HTTP/1 has no credit.
-    pub fn stalled(&self) -> Option<Instant> {
+    pub fn stalled(&self) -> Option<Stall> {
         match self {
             PeerConnection::Http1(_) => None,
             PeerConnection::Http2(one) => one.stalled(),
@@ -219,10 +219,18 @@ impl PeerConnection {
     }
 
     /// Has clients keep to their shares of the window, or no more. HTTP/1 has none.
-    pub(super) fn enforce_shares(&mut self, are_in_force: bool) {
+    pub(super) fn enforce_shares(&mut self, are_in_force: bool, now: Instant) {
         match self {
             PeerConnection::Http1(_) => {}
-            PeerConnection::Http2(one) => one.enforce_shares(are_in_force),
+            PeerConnection::Http2(one) => one.enforce_shares(are_in_force, now),
+        }
+    }
+
+    /// Whether the peer has been seen to give credit only when more of its window is used than shares let clients use.
+    pub fn credits_late(&self) -> bool {
+        match self {
+            PeerConnection::Http1(_) => false,
+            PeerConnection::Http2(one) => one.credits_late(),
         }
     }
 

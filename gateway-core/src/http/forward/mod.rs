@@ -202,7 +202,7 @@ impl Forwarder {
         now: Instant,
     ) {
         if let Some(connection) = self.connection(key) {
-            connection.enforce_shares(are_in_force);
+            connection.enforce_shares(are_in_force, now);
             self.send_queued(key, router, now);
         }
     }

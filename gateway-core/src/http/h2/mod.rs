@@ -12,7 +12,7 @@ mod stream;
 mod violation;
 mod window;
 
-pub use connection::{Connection, Event, Left, PREFACE, Role};
+pub use connection::{Connection, Event, Left, PREFACE, Role, Stall};
 pub use error_code::ErrorCode;
 pub use flood::Flood;
 pub use frame::{

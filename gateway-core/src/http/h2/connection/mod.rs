@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub use event::{Event, Left};
+pub use share::Stall;
 
 use receive::Receiver;
 use send::LastData;
@@ -211,7 +212,7 @@ impl Connection {
 
     /// Since when, at the least, nothing passes to a backend because it gives no credit: its window is as good as spent, or content
     /// waits of which nothing is sent because its clients have their shares.
-    pub fn stalled(&self) -> Option<Instant> {
+    pub fn stalled(&self) -> Option<Stall> {
         let shares = self.shares.as_ref()?;
         shares.stalled(self.send_window.available())
     }

@@ -535,7 +535,7 @@ impl Connection {
             let added = self.send_window.add(credit.into());
             added.map_err(|_| Violation::WindowOverflow)?;
             if let Some(shares) = &mut self.shares {
-                shares.widen(self.send_window.available(), now);
+                shares.widen(credit as usize, self.send_window.available(), now);
             }
             return Ok(None);
         }

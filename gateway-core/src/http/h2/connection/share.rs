@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::Connection;
 use crate::http::h2::StreamId;
 use crate::http::limits::{
-    WINDOW_SHARE, WINDOW_SHARE_BYTES_MIN, WINDOW_SHARED_BYTES_MAX, WINDOW_SHARED_EIGHTHS,
-    WINDOW_SPENT,
+    CREDIT_LATE_MAX, WINDOW_SHARE, WINDOW_SHARE_BYTES_MIN, WINDOW_SHARED_BYTES_MAX,
+    WINDOW_SHARED_EIGHTHS, WINDOW_SPENT,
 };
 
 /// What clients hold of a window. Takes eight bytes for each client of the worker while requests are under way.
@@ -17,6 +17,10 @@ use crate::http::limits::{
 pub(super) struct Shares {
     /// Whether clients are held to them.
     are_in_force: bool,
+    /// When they were lifted, and how much credit has come since.
+    lifted: Option<(Instant, usize)>,
+    /// The peer has been seen to give credit only when more of its window is used than shares let clients use.
+    credits_late: bool,
     /// The widest that the window was, in bytes.
     widest: usize,
     /// When the peer has widened it last.
@@ -36,7 +40,9 @@ pub(super) struct Shares {
 impl Shares {
     pub(super) fn new(window: usize, now: Instant) -> Self {
         Shares {
-            are_in_force: false,
+            are_in_force: true,
+            lifted: None,
+            credits_late: false,
             widest: window,
             credit_at: now,
             held: Vec::new(),
@@ -47,11 +53,23 @@ impl Shares {
         }
     }
 
-    /// The peer has widened the window.
-    pub(super) fn widen(&mut self, available: usize, now: Instant) {
+    /// The peer has widened the window by so much.
+    pub(super) fn widen(&mut self, credit: usize, available: usize, now: Instant) {
         self.widest = self.widest.max(available);
         self.credit_at = now;
         self.note_more();
+        let free = self.widest - self.shared();
+        if let Some((at, credited)) = &mut self.lifted {
+            *credited += credit;
+            let is_soon = now.saturating_duration_since(*at) < CREDIT_LATE_MAX;
+            // What it takes nothing of, it gives no credit for.
+            self.credits_late |= is_soon && *credited >= free;
+        }
+    }
+
+    /// The part of the window that is shared.
+    fn shared(&self) -> usize {
+        (self.widest / 8 * WINDOW_SHARED_EIGHTHS).min(WINDOW_SHARED_BYTES_MAX)
     }
 
     /// Content that is held back may have a share by now.
@@ -64,8 +82,7 @@ impl Shares {
         if !self.are_in_force {
             return available;
         }
-        let shared = (self.widest / 8 * WINDOW_SHARED_EIGHTHS).min(WINDOW_SHARED_BYTES_MAX);
-        let free = available.saturating_sub(shared);
+        let free = available.saturating_sub(self.shared());
         if free >= wanted {
             return free;
         }
@@ -103,11 +120,13 @@ impl Shares {
 
     /// Since when, at the least, nothing passes, where so much of the window is left: it is as good as spent, or content waits of which
     /// nothing is sent because its clients have their shares.
-    pub(super) fn stalled(&self, available: usize) -> Option<Instant> {
-        match available < self.widest / WINDOW_SPENT {
-            true => Some(self.credit_at),
-            false => (self.held_back > 0).then_some(self.moved_at),
-        }
+    pub(super) fn stalled(&self, available: usize) -> Option<Stall> {
+        let is_spent = available < self.widest / WINDOW_SPENT;
+        let since = match is_spent {
+            true => self.credit_at,
+            false => (self.held_back > 0).then_some(self.moved_at)?,
+        };
+        Some(Stall { since, is_spent })
     }
 
     /// Gives back memory. No stream is open: nothing is held.
@@ -115,6 +134,15 @@ impl Shares {
         self.held = Vec::new();
         self.waiting = VecDeque::new();
     }
+}
+
+/// That nothing passes to a peer because it gives no credit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stall {
+    /// Since when, at the least.
+    pub since: Instant,
+    /// Nearly nothing is left of the connection's window; otherwise clients have their shares.
+    pub is_spent: bool,
 }
 
 impl Connection {
@@ -125,14 +153,22 @@ impl Connection {
         }
     }
 
-    /// Has clients keep to their shares of the connection's window, or no more. Of five eighths of it everybody takes what is there;
-    /// of the rest each client's streams together hold at most a part of what they leave to others, by [`WINDOW_SHARE`]. A peer that
-    /// gives credit only when all of its window is used gives none then: this is for peers of which one has been seen to give none.
-    pub fn enforce_shares(&mut self, are_in_force: bool) {
+    /// Has clients keep to their shares of the connection's window, as they do at first, or no more. Of five eighths of it everybody
+    /// takes what is there; of the rest each client's streams together hold at most a part of what they leave to others, by
+    /// [`WINDOW_SHARE`]. A peer that gives credit only when all of its window is used gives none then: see [`Self::credits_late`].
+    pub fn enforce_shares(&mut self, are_in_force: bool, now: Instant) {
         if let Some(shares) = &mut self.shares {
             shares.are_in_force = are_in_force;
+            shares.lifted = (!are_in_force).then_some((now, 0));
             shares.note_more();
         }
+    }
+
+    /// Whether the peer has been seen to give credit as soon as its window is used by more than shares let clients use, and not
+    /// before: on such a connection there can be none.
+    pub fn credits_late(&self) -> bool {
+        let shares = self.shares.as_ref();
+        shares.is_some_and(|shares| shares.credits_late)
     }
 
     /// The stream whose turn it is has the share of its client: others have theirs.
