@@ -50,6 +50,11 @@ fn a_bomb_of_indices_takes_no_more_memory_than_the_list_allows() {
     assert_eq!((list.len(), list.size()), (4, 4 * TABLE_BYTES));
     // And the table is as it was.
     assert_eq!(decode(&mut decoder, &[0xbe]).as_deref(), Ok(&large[..]));
+    // What does not exist is found behind what is left out.
+    let unknown = [&[0xbe; 100][..], &[0xbf]].concat();
+    assert_eq!(decode(&mut decoder, &unknown), Err(DecodeError::Index));
+    list.clear();
+    assert_eq!(decoder.decode(&unknown, &mut list), Err(DecodeError::Index));
 }
 
 #[test]

@@ -81,7 +81,12 @@ impl Decoder {
                     continue;
                 }
                 Representation::SizeUpdate => return Err(DecodeError::SizeUpdate),
-                Representation::Indexed => self.take_indexed(number, list)?,
+                Representation::Indexed => {
+                    self.take_indexed(number, list)?;
+                    if list.is_too_large() {
+                        self.pass_over_indexed(&mut rest);
+                    }
+                }
                 Representation::LiteralWithIndexing => {
                     let name_bytes = self.take_literal(number, &mut rest, list)?;
                     self.table.insert(list.unfinished_field(), name_bytes);
@@ -111,6 +116,15 @@ impl Decoder {
             list.finish(name.len(), false);
         }
         Ok(())
+    }
+
+    /// Passes over indexed fields of one byte each that would be left out. They change nothing, but have to exist. A block can hold
+    /// thousands, and others wait meanwhile.
+    fn pass_over_indexed(&self, rest: &mut &[u8]) {
+        let last = static_table::LENGTH + self.table.len();
+        let exists = |byte: &&u8| matches!(byte, 0x81..=0xfe) && usize::from(**byte & 0x7f) <= last;
+        let passed_over = rest.iter().take_while(exists).count();
+        *rest = &rest[passed_over..];
     }
 
     /// Leaves a literal field unfinished in the list, and says how long its name is (RFC 7541 section 6.2).

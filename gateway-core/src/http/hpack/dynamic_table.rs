@@ -45,6 +45,11 @@ impl DynamicTable {
         }
     }
 
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// The entry at a position, 0 for the newest.
     pub(super) fn get(&self, position: usize) -> Option<Entry<'_>> {
         let place = self.places.get(position)?;
