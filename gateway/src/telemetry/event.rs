@@ -114,7 +114,7 @@ pub enum ServerEvent {
 pub struct PoolCount {
     /// Connections.
     pub connections: u64,
-    /// Of them, those whose window stands at zero: the server reads slower than clients send.
+    /// Of them, those on which no content moves, since the server gives no credit.
     pub stalled: u64,
     /// Requests that servers have.
     pub requests: u64,
